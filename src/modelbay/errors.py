@@ -1,0 +1,159 @@
+"""What can go wrong, as a person can act on it.
+
+Every error carries a sentence (the thing's name, what was expected, what was
+found), a `hint` with the next step as an exact command or key, and a stable
+`code` that programs may compare. Anything that is not a `ModelbayError` is a bug.
+
+    ModelbayError
+      UsageError        RefError, FormatError
+      AccessError       CredentialMissing, CredentialRefused, Gated, LoginPage
+      PolicyError
+      IntegrityError    WrongBytes, UpstreamChanged, UnsafeName
+      NetworkError      Unreachable, ServerTrouble, RateLimited, RedirectRefused, TlsRefused
+      DiskError         NoSpace, NotWritable
+      NotFound          ModelNotFound, RevisionNotFound, FileNotFound, ModelDisabled
+      TargetTaken
+      Interrupted
+"""
+
+from typing import ClassVar
+
+
+class ModelbayError(Exception):
+    """Something the user can act on. `str()` is the sentence, `hint` the next step."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ModelbayError):
+    code = "usage"
+
+
+class RefError(UsageError):
+    code = "ref-unreadable"
+
+
+class FormatError(UsageError):
+    """A file is not what it should be."""
+
+    code = "format-unreadable"
+
+
+class AccessError(ModelbayError):
+    code = "access"
+
+
+class CredentialMissing(AccessError):
+    code = "credential-missing"
+
+
+class CredentialRefused(AccessError):
+    code = "credential-refused"
+
+
+class Gated(AccessError):
+    """The page to accept terms on stands in the hint."""
+
+    code = "gated"
+
+
+class LoginPage(AccessError):
+    """A page came where a model was expected."""
+
+    code = "page-instead-of-model"
+
+
+class PolicyError(ModelbayError):
+    code = "policy"
+
+
+class IntegrityError(ModelbayError):
+    code = "integrity"
+
+
+class WrongBytes(IntegrityError):
+    code = "wrong-bytes"
+
+
+class UpstreamChanged(IntegrityError):
+    code = "upstream-changed"
+
+
+class UnsafeName(IntegrityError):
+    """A server gave a name that must not reach the disk."""
+
+    code = "unsafe-name"
+
+
+class NetworkError(ModelbayError):
+    code = "network"
+
+
+class Unreachable(NetworkError):
+    code = "unreachable"
+
+
+class ServerTrouble(NetworkError):
+    code = "server-trouble"
+
+
+class RateLimited(NetworkError):
+    code = "rate-limited"
+
+
+class RedirectRefused(NetworkError):
+    code = "redirect-refused"
+
+
+class TlsRefused(NetworkError):
+    code = "tls-refused"
+
+
+class DiskError(ModelbayError):
+    code = "disk"
+
+
+class NoSpace(DiskError):
+    code = "no-space"
+
+
+class NotWritable(DiskError):
+    code = "not-writable"
+
+
+class NotFound(ModelbayError):
+    code = "not-found"
+
+
+class ModelNotFound(NotFound):
+    code = "model-not-found"
+
+
+class RevisionNotFound(NotFound):
+    code = "revision-not-found"
+
+
+class FileNotFound(NotFound):
+    code = "file-not-found"
+
+
+class ModelDisabled(NotFound):
+    """The model exists, and its host has taken it out of service."""
+
+    code = "model-disabled"
+
+
+class TargetTaken(ModelbayError):
+    """A file that is not ours stands where one of ours should go."""
+
+    code = "target-taken"
+
+
+class Interrupted(ModelbayError):
+    """Stopped by a signal or by the person; what arrived is kept."""
+
+    code = "interrupted"

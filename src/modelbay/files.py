@@ -1,0 +1,150 @@
+"""The file system: durable names, positioned writes, space. POSIX is called by name here.
+
+The rule all of modelbay rests on: a final name appears once, by rename, after its bytes
+were hashed and fsynced; then its folder is fsynced.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelbay.errors import DiskError, NoSpace, NotWritable
+from modelbay.text import clean
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns OSErrors into DiskErrors that name `path` and the next step."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> DiskError:
+    """The DiskError that says what `error` means for `path`."""
+    shown = clean(path)
+    if error.errno in _FULL:
+        return NoSpace(
+            f"{shown} could not be written: the file system is full ({error.strerror})",
+            hint="free some room (`df -h`, `df -i`) and run the same command again: "
+            "what arrived is kept",
+        )
+    if error.errno in _CLOSED:
+        return NotWritable(
+            f"{shown} could not be written: {error.strerror}",
+            hint="choose another folder with --to, or make this one writable",
+        )
+    return DiskError(
+        f"{shown}: {error.strerror or type(error).__name__}",
+        hint="check the disk (`dmesg`), then run the same command again",
+    )
+
+
+def make_dir(path: Path, *, private: bool = False) -> None:
+    """Makes `path` and its parents. With `private`, mode 0700. Raises NotWritable."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
+
+
+def sync_dir(path: Path) -> None:
+    """Makes the names in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_data(descriptor: int) -> None:
+    """`fdatasync` where the system has it."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def open_part(path: Path) -> int:
+    """A descriptor for positioned reads and writes on a part of ours; made when absent.
+
+    Never follows a link: a part is always an ordinary file of ours.
+    """
+    with disk_errors(path):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def write_at(descriptor: int, view: memoryview, offset: int) -> None:
+    """Writes all of `view` at `offset`, however short each write is."""
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Asks for `size` bytes of room at once, so that a full disk is known before byte 1.
+
+    Raises OSError with ENOSPC. File systems that cannot reserve are left sparse.
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+    except AttributeError:
+        return
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """`content` under `path`, old or new and never between. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+    )
+    try:
+        write_at(descriptor, memoryview(content), 0)
+        if durable:
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+    if durable:
+        sync_dir(path.parent)
+
+
+def publish(part: Path, final: Path) -> None:
+    """The fsynced `part` under its final name, durably. Same file system. Raises OSError."""
+    os.rename(part, final)
+    sync_dir(final.parent)
+    if part.parent != final.parent:
+        with contextlib.suppress(OSError):
+            sync_dir(part.parent)
+
+
+def free_space(path: Path) -> int:
+    """Bytes free for us on the file system that holds `path` (or its nearest parent)."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def same_volume(one: Path, other: Path) -> bool:
+    """Whether a rename between the two (or their nearest parents) can work."""
+    return _device(one) == _device(other)
+
+
+def _device(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path.stat().st_dev

@@ -1,0 +1,72 @@
+"""Where a file's bytes can be had: the four answers a source may give.
+
+The engine knows these and no source; a source makes these and moves no byte.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from modelbay.refs import ModelRef
+from modelbay.text import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A header with a secret, and the origins it may be sent to.
+
+    An origin is `scheme://host:port` in lower case with the port always written.
+    The HTTP floor decides again at every hop; everything not listed gets nothing.
+    """
+
+    header: str
+    value: Secret
+    origins: frozenset[str]
+    label: str = ""
+    """Where it came from, for people: `HF_TOKEN`, `token file`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A URL read by ranges. `headers` go to the URL's own origin only.
+
+    `sign` is called before each request with method, URL and headers, and gives the
+    headers to send in their place (S3). `expires` is a monotonic time, in seconds.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    credential: Credential | None = None
+    sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
+    expires: float | None = None
+    etag: str | None = None
+    """The strong validator known beforehand, unquoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A file on this machine, read and never moved."""
+
+    path: Path
+
+
+class OpenAt(Protocol):
+    def __call__(self, offset: int) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Bytes from a generator, resumable from an offset and no other way."""
+
+    open: OpenAt
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Ask the source of that ref instead; followed at most three deep."""
+
+    ref: ModelRef
+
+
+Location = Http | Local | Stream | Other

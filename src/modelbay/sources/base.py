@@ -1,0 +1,54 @@
+"""What every source gives, and nothing that moves bytes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from modelbay.credentials import Credentials
+from modelbay.http import Client
+from modelbay.location import Location
+from modelbay.refs import ModelRef, RefForm
+from modelbay.snapshot import Hit, ModelFile, Query, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key a source understands, declared once for TOML, command line, settings, docs."""
+
+    name: str
+    help: str
+    type: Literal["text", "integer", "flag", "list", "table"] = "text"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a source is made from: everything it may use of the outside world."""
+
+    client: Client
+    credentials: Credentials
+    endpoint: str | None = None
+    """The endpoint the user configured for this source; None means its public one."""
+
+
+class Source(RefForm, Protocol):
+    """Describes: search, resolve, locate. Constructed with one `Means`."""
+
+    options: tuple[Option, ...]
+    """The TOML keys of this source (formats.md §2)."""
+
+    def ref_of(self, keys: dict[str, object]) -> ModelRef:
+        """The ref that an entry's TOML keys mean. Raises UsageError naming the key."""
+        ...
+
+    def search(self, query: Query) -> Iterator[Hit]:
+        """Hits as they come. Raises UsageError where the service has no search."""
+        ...
+
+    def resolve(self, ref: ModelRef) -> Snapshot:
+        """The snapshot that `ref` means now. Raises NotFound, AccessError, NetworkError."""
+        ...
+
+    def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
+        """Where its bytes can be had, as of now. Called late, and again when it expires."""
+        ...
