@@ -90,7 +90,21 @@ class UnsafeName(IntegrityError):
 
 
 class NetworkError(ModelbayError):
+    """`transient` trouble may pass by itself; `retry_after` is the wait asked for, in seconds."""
+
     code = "network"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
+        self.retry_after = retry_after
 
 
 class Unreachable(NetworkError):

@@ -1,0 +1,12 @@
+"""The one HTTP client: redirects, retries, rate limits, redaction.
+
+Nothing above this package knows the library underneath. `Client.ask` gives small whole
+answers, `Client.open` a `Reply` whose body the engine drains into its own buffers.
+"""
+
+from modelbay.http.backend import Cut
+from modelbay.http.client import Answer, Client
+from modelbay.http.hosts import Hosts
+from modelbay.http.reply import Reply
+
+__all__ = ["Answer", "Client", "Cut", "Hosts", "Reply"]

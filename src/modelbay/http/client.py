@@ -1,0 +1,374 @@
+"""The one HTTP client: redirects by hand, the credential decided at every hop.
+
+`follow_redirects` of the library is never used: it strips `Authorization` across origins
+but forwards custom headers, follows https to http, and asks nobody about private addresses.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from modelbay import __version__
+from modelbay.errors import NetworkError, RateLimited, RedirectRefused, ServerTrouble, Unreachable
+from modelbay.http.backend import Backend, Call, Cut, calling, is_private
+from modelbay.http.hosts import Hosts, Wait, asked_wait
+from modelbay.http.redact import origin_of, shown_url
+from modelbay.http.reply import Reply
+from modelbay.http.trouble import server_trouble, translated
+from modelbay.location import Credential, Http
+from modelbay.text import clean
+
+if TYPE_CHECKING:
+    import httpx2
+
+MOST_HOPS = 10
+LARGEST_ANSWER = 32 << 20
+CONNECT_SECONDS = 10.0
+FIRST_BYTE_SECONDS = 30.0
+USER_AGENT = f"modelbay/{__version__}"
+"""Bare on purpose: CivitAI refuses agents that look like browsers (protocols-hub C2)."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ASK_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole, small answer. `url` is where it came from after redirects."""
+
+    status: int
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name.lower())
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ServerTrouble that names the host."""
+        import json
+
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            host = clean(urlsplit(self.url).hostname, limit=200)
+            raise ServerTrouble(
+                f"{host} answered {self.status} with something that is not JSON "
+                f"({clean(self.body[:60].decode('utf-8', 'replace'))!r})",
+                hint="check the endpoint's address; a portal or proxy may stand in between",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One logical request, before its redirects."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent to the first origin only."""
+    credential: Credential | None = None
+    sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Ours, and harmless at every hop: Range, If-Range, Accept-Encoding."""
+    follow: Literal["all", "none"] = "all"
+
+
+class Client:
+    """One per process, shared by all threads. Close it, or use `with`."""
+
+    def __init__(
+        self,
+        *,
+        user_agent: str = USER_AGENT,
+        offline: bool = False,
+        hosts: Hosts | None = None,
+        first_byte: float = FIRST_BYTE_SECONDS,
+    ) -> None:
+        self.hosts = hosts or Hosts()
+        self._user_agent = user_agent
+        self._offline = offline
+        self._first_byte = first_byte
+        self._lock = threading.Lock()
+        self._made: httpx2.Client | None = None
+
+    def ask(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        params: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        credential: Credential | None = None,
+        follow: Literal["all", "none"] = "all",
+        content: bytes | None = None,
+        wait: Wait = time.sleep,
+    ) -> Answer:
+        """The whole answer, up to 32 MiB decoded. Transient trouble is retried.
+
+        Raises Unreachable, ServerTrouble, RateLimited, RedirectRefused, TlsRefused. Any
+        status that is not transient trouble comes back for the caller to judge.
+        """
+        request = Ask(method, _with_params(url, params), headers or {}, credential, follow=follow)
+
+        def once() -> Answer:
+            with self._opened(request, Call(), content=content) as reply:
+                return Answer(reply.status, reply.url, self._whole(reply), reply.headers)
+
+        return self._patiently(once, url, wait)
+
+    def probe(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        credential: Credential | None = None,
+        wait: Wait = time.sleep,
+    ) -> Answer:
+        """Status and headers of a GET for the first byte; at most one byte of body is read.
+
+        Works where HEAD is refused or lies (protocols-rest F1).
+        """
+        own = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+        request = Ask("GET", url, headers or {}, credential, own=own)
+
+        def once() -> Answer:
+            with self._opened(request, Call(raw=True)) as reply:
+                head = bytearray(1)
+                count = reply.read_into(memoryview(head), self._first_byte)
+                headers = dict(reply.headers)
+                if reply.length is not None:
+                    headers["content-length"] = str(reply.length)
+                return Answer(reply.status, reply.url, bytes(head[:count]), headers)
+
+        return self._patiently(once, url, wait)
+
+    def open(
+        self, location: Http, *, own: Mapping[str, str], landed: str | None, cut: Cut | None
+    ) -> Reply:
+        """One GET of a file, or of the range that `own` asks for; never retried here.
+
+        `landed` is where an earlier request for the same location ended: it is asked
+        directly, without the location's headers unless it is of the same origin.
+        """
+        request = Ask(
+            "GET",
+            landed or location.url,
+            location.headers if _same_origin(landed or location.url, location.url) else {},
+            location.credential,
+            location.sign,
+            {**own, "Accept-Encoding": "identity"},
+        )
+        guarded = landed is not None and not _same_origin(landed, location.url)
+        return self._opened(request, Call(raw=True, cut=cut, guarded=False), relocated=guarded)
+
+    def _patiently(self, once: Callable[[], Answer], url: str, wait: Wait) -> Answer:
+        failures = 0
+        while True:
+            try:
+                with self.hosts.visit(url, wait):
+                    answer = once()
+                self.hosts.note_rate(answer.url, answer.headers)
+                if answer.status not in TRANSIENT:
+                    self.hosts.fine(url)
+                    return answer
+                trouble: NetworkError = self.refusal(answer.status, answer.headers, answer.url)
+            except NetworkError as error:
+                if not error.transient:
+                    self.hosts.fine(url)
+                    raise
+                trouble = error
+            except BaseException:
+                self.hosts.fine(url)
+                raise
+            failures += 1
+            self.hosts.trouble(url, trouble.retry_after)
+            if failures >= min(_ASK_TRIES, self.hosts.patience.tries) or not trouble.transient:
+                raise trouble
+
+    def refusal(self, status: int, headers: Mapping[str, str], url: str) -> NetworkError:
+        """The error for a transient status; not transient when the wait asked is too long."""
+        asked = asked_wait(headers)
+        cap = self.hosts.patience.wait_cap
+        if asked is not None and asked > cap:
+            host = clean(urlsplit(url).hostname, limit=200)
+            return RateLimited(
+                f"{host} asks for a wait of {asked / 60:.0f} minutes, "
+                f"longer than the {cap / 60:.0f} that modelbay waits",
+                hint="run the same command again then; what arrived is kept",
+                retry_after=asked,
+            )
+        if status == 429:
+            return RateLimited(
+                f"{clean(urlsplit(url).hostname, limit=200)} limits how often it may be asked",
+                hint="wait, or give a token: signed-in users may ask more often",
+                transient=True,
+                retry_after=asked,
+            )
+        return server_trouble(status, url, asked)
+
+    def _whole(self, reply: Reply) -> bytes:
+        body = bytearray()
+        with translated(reply.url):
+            for chunk in reply.decoded():
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise ServerTrouble(
+                        f"{shown_url(reply.url)} answered more than 32 MiB where a short "
+                        "answer was expected",
+                        hint="check the endpoint's address",
+                    )
+        return bytes(body)
+
+    def _opened(
+        self, ask: Ask, call: Call, *, content: bytes | None = None, relocated: bool = False
+    ) -> Reply:
+        """Sends `ask`, following its redirects; the answer that is no redirect."""
+        if self._offline:
+            raise Unreachable(
+                f"{shown_url(ask.url)} was not asked: modelbay is offline",
+                hint="leave out --offline, or unset HF_HUB_OFFLINE",
+            )
+        url, hops, seen = ask.url, 0, {ask.url}
+        guarded = relocated
+        while True:
+            call.guarded = guarded
+            reply = self._sent(ask, url, call, content)
+            target = reply.headers.get("location")
+            if reply.status not in _REDIRECTS or ask.follow == "none" or target is None:
+                return reply
+            guarded = guarded or not reply.from_private_host()
+            reply.close()
+            following = _target(url, target)
+            hops += 1
+            if following in seen or hops > MOST_HOPS:
+                raise RedirectRefused(
+                    f"{shown_url(ask.url)} redirects in a circle: its hop {hops} leads to "
+                    f"{shown_url(following)}",
+                    hint="check the address in a browser, or tell whoever runs that server",
+                )
+            if guarded and not _same_origin(url, following):
+                _refuse_private(following, url)
+            seen.add(following)
+            url = following
+
+    def _sent(self, ask: Ask, url: str, call: Call, content: bytes | None) -> Reply:
+        client = self._client()
+        headers = self._headers(ask, url)
+        with translated(url), calling(call):
+            request = client.build_request(ask.method, url, headers=headers, content=content)
+            response = client.send(request, stream=True)
+        return Reply(response, url, cut=call.cut, expects_body=call.raw)
+
+    def _headers(self, ask: Ask, url: str) -> dict[str, str]:
+        headers = {"User-Agent": self._user_agent, **ask.own}
+        if _same_origin(url, ask.url):
+            headers.update(ask.headers)
+            if ask.sign is not None:
+                headers.update(ask.sign(ask.method, url, headers))
+        if ask.credential is not None and origin_of(url) in ask.credential.origins:
+            headers[ask.credential.header] = ask.credential.value.reveal()
+        return headers
+
+    def _client(self) -> "httpx2.Client":
+        with self._lock:
+            if self._made is None:
+                self._made = _made(self._first_byte)
+            return self._made
+
+    def close(self) -> None:
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _made(first_byte: float) -> "httpx2.Client":
+    import logging
+
+    import httpx2
+
+    for name in ("httpx2", "httpcore2"):
+        # At INFO and DEBUG these write whole addresses and headers.
+        logging.getLogger(name).propagate = False
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    client = httpx2.Client(
+        timeout=httpx2.Timeout(first_byte, connect=CONNECT_SECONDS, pool=None),
+        limits=httpx2.Limits(
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=30
+        ),
+        follow_redirects=False,
+    )
+    # The library takes no network backend of ours, its pools do; a test holds this line.
+    client._transport._pool._network_backend = Backend()  # type: ignore[attr-defined]  # noqa: SLF001
+    for transport in client._mounts.values():  # noqa: SLF001
+        if transport is not None:
+            transport._pool._network_backend = Backend(checks=False)  # type: ignore[attr-defined]  # noqa: SLF001
+    return client
+
+
+def _with_params(url: str, params: Sequence[tuple[str, str]]) -> str:
+    if not params:
+        return url
+    from urllib.parse import urlencode
+
+    return url + ("&" if "?" in url else "?") + urlencode(params)
+
+
+def _same_origin(one: str, other: str) -> bool:
+    try:
+        return origin_of(one) == origin_of(other)
+    except ValueError:
+        return False
+
+
+def _target(url: str, location: str) -> str:
+    """The absolute address a redirect leads to, without user name. Raises RedirectRefused."""
+    try:
+        parts = urlsplit(urljoin(url, location))
+        origin_of(parts.geturl())
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"}:
+        raise RedirectRefused(
+            f"{shown_url(url)} redirects to {clean(location, limit=100)!r}, "
+            "which is no web address",
+            hint="nothing was read; check the address in a browser",
+        )
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+        raise RedirectRefused(
+            f"{shown_url(url)} redirects from https to http ({shown_url(parts.geturl())})",
+            hint="nothing was sent there; ask whoever runs that server for an https address",
+        )
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+
+
+def _refuse_private(target: str, origin: str) -> None:
+    """Raises RedirectRefused when a public host sends us to a private address.
+
+    The backend checks again when it connects; this covers connections kept alive.
+    """
+    import socket
+
+    parts = urlsplit(target)
+    with translated(target):
+        try:
+            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+        except OSError:
+            return
+    if all(is_private(str(row[4][0])) for row in found):
+        raise RedirectRefused(
+            f"{shown_url(origin)} redirects to {clean(parts.hostname, limit=200)}, "
+            "a private address",
+            hint="nothing was sent there; if that machine is meant, give its own address",
+        )

@@ -1,0 +1,145 @@
+"""Manners towards each host: its back-off, its rate limit, our share of its connections.
+
+One `Hosts` is shared by everything that talks through a client, so that eight workers in
+front of a server in trouble are one visitor and not eight.
+"""
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+CONNECTIONS_PER_HOST = 16
+_POLL = 0.1
+_RATE_LIMIT = re.compile(r"(?:^|;)\s*(r|t)=(\d+)")
+
+Wait = Callable[[float], None]
+"""Sleeps that many seconds or less; raises when the work was stopped meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long trouble is borne. Seconds; `tries` counts tries without progress."""
+
+    backoff: float = 1.0
+    backoff_cap: float = 60.0
+    tries: int = 8
+    wait_cap: float = 600.0
+
+    def pause(self, failures: int) -> float:
+        """The jittered wait after that many failures in a row (1 is the first)."""
+        whole = min(self.backoff_cap, self.backoff * 2.0 ** min(failures - 1, 16))
+        return whole * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+
+
+@dataclass(slots=True)
+class _Host:
+    slots: threading.BoundedSemaphore
+    until: float = 0.0
+    failures: int = 0
+    probing: bool = False
+
+
+@dataclass(slots=True)
+class Hosts:
+    """The state of every host met, by `host:port`."""
+
+    patience: Patience = field(default_factory=Patience)
+    connections: int = CONNECTIONS_PER_HOST
+    _hosts: dict[str, _Host] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def _of(self, url: str) -> _Host:
+        key = urlsplit(url).netloc.rpartition("@")[2].lower()
+        with self._lock:
+            host = self._hosts.get(key)
+            if host is None:
+                host = self._hosts[key] = _Host(threading.BoundedSemaphore(self.connections))
+            return host
+
+    @contextmanager
+    def visit(self, url: str, wait: Wait) -> Iterator[None]:
+        """Holds one of the host's connections, once its back-off allows.
+
+        While a host is in trouble one visitor at a time tries it; the others wait for
+        what he finds.
+        """
+        host = self._of(url)
+        self._await_turn(host, wait)
+        while not host.slots.acquire(timeout=_POLL):
+            wait(0)
+        try:
+            yield
+        finally:
+            host.slots.release()
+
+    def _await_turn(self, host: _Host, wait: Wait) -> None:
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                pause = host.until - now
+                if pause <= 0 and not host.probing:
+                    host.probing = host.failures > 0
+                    return
+            wait(min(max(pause, 0.01), _POLL))
+
+    def fine(self, url: str) -> None:
+        """The host answered; whoever waited may go on."""
+        host = self._of(url)
+        if host.failures or host.probing:
+            with self._lock:
+                host.failures, host.probing = 0, False
+
+    def trouble(self, url: str, asked: float | None = None) -> float:
+        """The host is in trouble: seconds until it is tried again. `asked` is its own wish.
+
+        Several failures reported during one back-off count as one.
+        """
+        host = self._of(url)
+        with self._lock:
+            now = time.monotonic()
+            if host.until <= now or host.probing:
+                host.failures += 1
+                host.until = now + self.patience.pause(host.failures)
+            if asked is not None:
+                host.until = max(host.until, now + asked)
+            host.probing = False
+            return host.until - now
+
+    def note_rate(self, url: str, headers: Mapping[str, str]) -> None:
+        """Obeys `RateLimit: "name";r=0;t=17` (IETF draft 9, as the Hub sends it).
+
+        Answers from a shared cache repeat somebody else's figures and are passed over.
+        """
+        if headers.get("age", "0") not in {"", "0"} or "ratelimit" not in headers:
+            return
+        found = dict(_RATE_LIMIT.findall(headers["ratelimit"]))
+        if found.get("r") == "0" and "t" in found:
+            host = self._of(url)
+            with self._lock:
+                wish = time.monotonic() + min(int(found["t"]) + 1, self.patience.wait_cap)
+                host.until = max(host.until, wish)
+
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the answer asks to wait: `Retry-After` as seconds or a date (one in the
+    past is 0), else the reset of an exhausted `RateLimit`; None when it does not say.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isdigit():
+        return float(value[:9])
+    if value:
+        try:
+            when = parsedate_to_datetime(value)
+        except (TypeError, ValueError):
+            return None
+        now = datetime.now(UTC) if when.tzinfo else datetime.now(UTC).replace(tzinfo=None)
+        return max(0.0, (when - now).total_seconds())
+    found = dict(_RATE_LIMIT.findall(headers.get("ratelimit", "")))
+    return float(found["t"]) + 1 if found.get("r") == "0" and "t" in found else None
