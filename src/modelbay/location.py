@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from modelbay.refs import ModelRef
 from modelbay.text import Secret
@@ -70,3 +71,13 @@ class Other:
 
 
 Location = Http | Local | Stream | Other
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host:port` in lower case, the port always written. Raises ValueError."""
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
+    if not parts.hostname or port is None:
+        raise ValueError("an address needs a scheme and a host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme.lower()}://{host}:{port}"

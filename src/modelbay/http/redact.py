@@ -3,7 +3,10 @@
 import re
 from urllib.parse import urlsplit
 
+from modelbay.location import origin_of
 from modelbay.text import clean
+
+__all__ = ["origin_of", "shown_header", "shown_url"]
 
 _QUIET_HEADERS = re.compile(
     r"(?i)auth|cookie|token|secret|key|password|signature|credential|^x-amz-security"
@@ -29,13 +32,3 @@ def shown_url(url: str) -> str:
 def shown_header(name: str, value: str) -> str:
     """A header's value for people, or `***` when its name says it is a secret."""
     return "***" if _QUIET_HEADERS.search(name) else clean(value, limit=300)
-
-
-def origin_of(url: str) -> str:
-    """`scheme://host:port` in lower case, the port always written. Raises ValueError."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
-    if not parts.hostname or port is None:
-        raise ValueError("an address needs a scheme and a host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme.lower()}://{host}:{port}"

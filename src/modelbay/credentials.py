@@ -1,0 +1,238 @@
+"""Where a token is found, and which origins it was bound to before anyone asked.
+
+A credential is looked up by whoever is about to ask a server, never earlier, and is
+handed on as a `Credential`: the HTTP floor sends it to its origins and nowhere else.
+No sentence made here holds anything of what was read.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from modelbay.errors import CredentialMissing, FormatError, UsageError
+from modelbay.location import Credential, origin_of
+from modelbay.text import Secret, clean
+
+LARGEST_TOKEN_FILE: Final = 64 << 10
+_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+_AUTH_KEYS = ("token_env", "token_env_var", "token_file", "header_env")
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The variables that tools already use for one source, and what they are bound to."""
+
+    variables: tuple[str, ...]
+    endpoint_variable: str
+    public: str
+
+
+_STANDING: Final[Mapping[str, _Standing]] = {
+    "huggingface": _Standing(
+        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "HF_ENDPOINT", "https://huggingface.co"
+    ),
+}
+
+
+class Credentials:
+    """Looks tokens up in an entry's own `auth`, the environment and token files.
+
+    `named` are hosts that the user wrote himself (command line, settings): for those the
+    loose spelling of `MODELBAY_TOKEN_<HOST>` counts as well, see `variable_for`.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        auth: Mapping[str, object] | None = None,
+        named: Iterable[str] = (),
+    ) -> None:
+        self._environ = environ
+        self._auth = auth
+        self._named = frozenset(host.lower() for host in named)
+
+    def owned(self, auth: Mapping[str, object] | None) -> Self:
+        """The same, for an entry whose own `auth` comes first."""
+        return type(self)(self._environ, auth=auth, named=self._named)
+
+    def find(
+        self, source: str, url: str, *, auth: Mapping[str, object] | None = None
+    ) -> Credential | None:
+        """What `source` may send to the origin of `url`, or None.
+
+        First found wins: the entry's own `auth`, `MODELBAY_TOKEN_<HOST>`, the source's own
+        variables, the files its other tools keep. Raises CredentialMissing when something
+        that was named holds no token, FormatError when `auth` cannot be read.
+        """
+        own = auth if auth is not None else self._auth
+        if own:
+            return self._from_auth(own, url)
+        host = urlsplit(url).hostname or ""
+        for variable in self._variables(host):
+            found = self._from_variable(variable, origin_of(url))
+            if found is not None:
+                return found
+        standing = _STANDING.get(source)
+        if standing is None or self._bound(standing) != origin_of(url) or self._implicit_off():
+            return None
+        return self._from_standing(standing, origin_of(url))
+
+    def _variables(self, host: str) -> tuple[str, ...]:
+        if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
+            return ()
+        loose = "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
+        exact = variable_for(host)
+        return (exact, loose) if host.lower() in self._named and loose != exact else (exact,)
+
+    def _bound(self, standing: _Standing) -> str:
+        """The one origin that a source's standing token belongs to."""
+        named = self._environ.get(standing.endpoint_variable, "").strip()
+        try:
+            return origin_of(named or standing.public)
+        except ValueError as error:
+            raise UsageError(
+                f"{standing.endpoint_variable} is {clean(named, limit=200)!r}, which is no address",
+                hint=f"write it as https://host, like {standing.endpoint_variable}="
+                f"{standing.public}",
+            ) from error
+
+    def _implicit_off(self) -> bool:
+        return self._environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in _TRUE
+
+    def _from_standing(self, standing: _Standing, origin: str) -> Credential | None:
+        for variable in standing.variables:
+            found = self._from_variable(variable, origin)
+            if found is not None:
+                return found
+        path = self._hub_token_file()
+        if path is None or not path.exists():
+            return None
+        return _bearer(_read_token(path, "the Hub's token file"), origin, "token file")
+
+    def _hub_token_file(self) -> Path | None:
+        """Where the Hub's own tools keep the token (protocols-hub A5)."""
+        if named := self._environ.get("HF_TOKEN_PATH"):
+            return self._expanded(named)
+        if home := self._environ.get("HF_HOME"):
+            return self._expanded(home) / "token"
+        if caches := self._environ.get("XDG_CACHE_HOME"):
+            return self._expanded(caches) / "huggingface" / "token"
+        if user := self._environ.get("HOME"):
+            return Path(user) / ".cache" / "huggingface" / "token"
+        return None
+
+    def _expanded(self, text: str) -> Path:
+        text = Template(text).safe_substitute(self._environ)
+        if text == "~" or text.startswith("~/"):
+            text = self._environ.get("HOME", "~") + text[1:]
+        return Path(text)
+
+    def _from_variable(self, variable: str, origin: str) -> Credential | None:
+        """The token in `variable`, else in the file that `<variable>_FILE` names."""
+        text = self._environ.get(variable, "")
+        if text.strip():
+            return _bearer(_checked(text, variable), origin, variable)
+        named = self._environ.get(f"{variable}_FILE", "")
+        if named:
+            token = _read_token(self._expanded(named), f"{variable}_FILE")
+            return _bearer(token, origin, f"{variable}_FILE")
+        return None
+
+    def _from_auth(self, auth: Mapping[str, object], url: str) -> Credential:
+        """What the entry itself names, bound to the origin it is asked for."""
+        if len(auth) != 1 or next(iter(auth)) not in _AUTH_KEYS:
+            raise FormatError(
+                f"auth holds {', '.join(clean(key) for key in auth)}",
+                hint='write one of auth = { token_env = "VAR" }, { token_file = "path" }, '
+                '{ header_env = { Authorization = "VAR" } }',
+            )
+        key, value = next(iter(auth.items()))
+        if key == "header_env":
+            return self._from_header_env(value, url)
+        if not isinstance(value, str) or not value:
+            raise FormatError(
+                f"auth.{key} should be a name in quotation marks",
+                hint='write auth = { token_env = "VAR" }',
+            )
+        if key == "token_file":
+            token = _read_token(self._expanded(value), "auth.token_file")
+            return _bearer(token, origin_of(url), "auth.token_file")
+        found = self._from_variable(value, origin_of(url))
+        if found is None:
+            raise _unset(value)
+        return found
+
+    def _from_header_env(self, value: object, url: str) -> Credential:
+        if not isinstance(value, Mapping) or len(value) != 1:
+            raise FormatError(
+                "auth.header_env should name one header",
+                hint='write auth = { header_env = { Authorization = "VAR" } }',
+            )
+        header, variable = next(iter(value.items()))
+        if not isinstance(variable, str) or not re.fullmatch(r"[!-9;-~]+", header):
+            raise FormatError(
+                f"auth.header_env names the header {clean(header, limit=100)!r}",
+                hint='write auth = { header_env = { Authorization = "VAR" } }',
+            )
+        text = self._environ.get(variable, "")
+        if not text.strip():
+            raise _unset(variable)
+        secret = _checked(text, variable)
+        return Credential(header, secret, frozenset({origin_of(url)}), variable)
+
+
+def variable_for(url_or_host: str) -> str:
+    """The environment variable for the token of that host.
+
+    A dot becomes `_` and a hyphen `__`: were both `_`, whoever registers
+    `models-company.com` could ask for the token of `models.company.com`.
+    """
+    host = (urlsplit(url_or_host).hostname or "") if "//" in url_or_host else url_or_host
+    return "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+
+
+def _bearer(token: Secret, origin: str, label: str) -> Credential:
+    return Credential(
+        "Authorization", Secret(f"Bearer {token.reveal()}"), frozenset({origin}), label
+    )
+
+
+def _checked(text: str, where: str) -> Secret:
+    """`text` as a token. Raises CredentialMissing that says where, and not what."""
+    try:
+        secret = Secret(text)
+    except ValueError:
+        secret = None
+    if secret is None or not secret.reveal().isascii():
+        raise CredentialMissing(
+            f"{clean(where)} holds no token: one line of plain ASCII characters was expected",
+            hint="put the bare token there, or take it away to go on without one",
+        )
+    return secret
+
+
+def _read_token(path: Path, where: str) -> Secret:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TOKEN_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it has no usable name"
+        raise CredentialMissing(
+            f"{clean(where)} ({clean(path, limit=300)}) could not be read: {clean(reason)}",
+            hint="put the token into that file, readable by you alone (chmod 600), "
+            "or unset what names it",
+        ) from error
+    text = content.decode("utf-8", "replace") if len(content) <= LARGEST_TOKEN_FILE else ""
+    return _checked(text, f"{where} ({clean(path, limit=300)})")
+
+
+def _unset(variable: str) -> CredentialMissing:
+    return CredentialMissing(
+        f"the entry's auth names {clean(variable)}, which is not set",
+        hint=f"export {clean(variable)}=… (or {clean(variable)}_FILE=path) and run it again",
+    )
