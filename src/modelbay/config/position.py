@@ -1,0 +1,41 @@
+"""Where in a TOML text a key is set; the reader of the standard library does not tell."""
+
+import re
+from collections.abc import Iterator
+
+
+def position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
+    """Line and column, from 1, where `keys` are set in the TOML `text`.
+
+    The place of the longest part of `keys` that is found; (1, 1) when none is.
+    """
+    best, place = 0, (1, 1)
+    for found, line, column in _keys_in(text):
+        shared = next(
+            (n for n, pair in enumerate(zip(found, keys, strict=False)) if pair[0] != pair[1]),
+            min(len(found), len(keys)),
+        )
+        if shared > best and shared == len(found):
+            best, place = shared, (line, column)
+    return place
+
+
+_TABLE = re.compile(r"\s*\[\[?([^\]]+)\]")
+_ASSIGNED = re.compile(
+    r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*="""
+)
+_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+
+def _keys_in(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if matched := _TABLE.match(line):
+            table = _parts(matched[1])
+            yield table, number, matched.start(1) + 1
+        elif matched := _ASSIGNED.match(line):
+            yield table + _parts(matched[1]), number, matched.start(1) + 1
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))

@@ -1,0 +1,178 @@
+"""Where state, settings, data and the workspace lie, and what a volume can do.
+
+The environment is passed in, so that a test, a container and a second user in one
+process each get their own answer.
+"""
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from modelbay.errors import UsageError
+from modelbay.text import clean
+
+APP: Final = "modelbay"
+CONTAINER_WORKSPACE: Final = Path("/workspace")
+_XDG: Final = {"state": ".local/state", "config": ".config", "data": ".local/share"}
+_FICLONE: Final = 0x40049409
+"""`ioctl(2)` request of Linux that clones a file's extents (linux/fs.h)."""
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """The user's home. Raises UsageError where there is none (a container's bare uid)."""
+    named = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - leaves "~" instead of raising
+    if not os.path.isabs(named):  # noqa: PTH117 - the text may still be "~"
+        raise UsageError(
+            "this user has no home directory, so there is no place for settings and state",
+            hint="set HOME, or MODELBAY_STATE_DIR, MODELBAY_CONFIG and WORKSPACE",
+        )
+    return Path(named)
+
+
+def expand(text: str, environ: Mapping[str, str]) -> Path:
+    """`text` as a path, with a leading `~` as the user's home."""
+    if text == "~" or text.startswith("~/"):
+        return home(environ) / text[2:]
+    return Path(text)
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Queue, index and logs of this host: `$MODELBAY_STATE_DIR` or the platform's, per host."""
+    named = environ.get("MODELBAY_STATE_DIR")
+    parent = expand(named, environ) if named else _user_dir("state", environ)
+    return parent / _host()
+
+
+def log_file(environ: Mapping[str, str]) -> Path:
+    return state_dir(environ) / "modelbay.log"
+
+
+def config_file(environ: Mapping[str, str]) -> Path:
+    """The settings' file: `$MODELBAY_CONFIG` or `config.toml` where the platform keeps such."""
+    named = environ.get("MODELBAY_CONFIG")
+    return expand(named, environ) if named else _user_dir("config", environ) / "config.toml"
+
+
+def data_dir(environ: Mapping[str, str]) -> Path:
+    return _user_dir("data", environ)
+
+
+def hub_cache(environ: Mapping[str, str]) -> Path:
+    """The Hub's cache, as huggingface_hub finds it (its `constants.py`)."""
+    if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return expand(named, environ)
+    if named := environ.get("HF_HOME"):
+        return expand(named, environ) / "hub"
+    cache = environ.get("XDG_CACHE_HOME")
+    parent = expand(cache, environ) if cache else home(environ) / ".cache"
+    return parent / "huggingface" / "hub"
+
+
+def workspace(
+    environ: Mapping[str, str], *, asked: Path | None = None, setting: Path | None = None
+) -> Path:
+    """Where folder layouts begin.
+
+    `--workspace` (`asked`), then `$WORKSPACE`, the settings, `/workspace` if it exists,
+    the user's data directory.
+    """
+    if asked is not None:
+        return asked
+    if named := environ.get("WORKSPACE"):
+        return expand(named, environ)
+    if setting is not None:
+        return setting
+    if CONTAINER_WORKSPACE.is_dir():
+        return CONTAINER_WORKSPACE
+    return data_dir(environ)
+
+
+def _user_dir(kind: Literal["state", "config", "data"], environ: Mapping[str, str]) -> Path:
+    named = environ.get(f"XDG_{kind.upper()}_HOME", "")
+    if os.path.isabs(named):  # noqa: PTH117 - the text may be empty
+        return Path(named) / APP
+    if sys.platform == "linux":
+        # The same answer as platformdirs gives, from the environment that was passed in.
+        return home(environ) / _XDG[kind] / APP
+    import platformdirs
+
+    theirs = Path(getattr(platformdirs, f"user_{kind}_dir")(APP, appauthor=False))
+    return home(environ) / theirs.relative_to(Path.home())
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()).strip(".-")[:64] or "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What the file system under a folder can do, tried with files of our own."""
+
+    folder: Path
+    free: int | None = None
+    total: int | None = None
+    writable: bool = False
+    symlink: bool = False
+    hardlink: bool = False
+    reflink: bool = False
+    flock: bool = False
+    trouble: str = ""
+
+
+def probe(folder: Path) -> Volume:
+    """Tries links and locks in a temporary folder at `folder` or its nearest parent.
+
+    Makes and removes that temporary folder, nothing else; never raises OSError.
+    """
+    standing = folder
+    while not standing.is_dir() and standing != standing.parent:
+        standing = standing.parent
+    found = Volume(folder)
+    try:
+        usage = shutil.disk_usage(standing)
+        found = replace(found, free=usage.free, total=usage.total)
+        with tempfile.TemporaryDirectory(prefix=".modelbay-probe-", dir=standing) as room:
+            return _tried(found, Path(room))
+    except OSError as error:
+        return replace(found, trouble=clean(error.strerror or error))
+
+
+def _tried(volume: Volume, room: Path) -> Volume:
+    here = room / "here"
+    here.write_bytes(b"modelbay")
+    return replace(
+        volume,
+        writable=True,
+        symlink=_works(lambda: (room / "symlink").symlink_to(here)),
+        hardlink=_works(lambda: (room / "hardlink").hardlink_to(here)),
+        reflink=_works(lambda: _clone(here, room / "reflink")),
+        flock=_works(lambda: _lock(here)),
+    )
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    with suppress(OSError):
+        attempt()
+        return True
+    return False
+
+
+def _clone(source: Path, target: Path) -> None:
+    if sys.platform == "darwin":
+        raise OSError("clonefile(2) has no door in the standard library")
+    with source.open("rb") as old, target.open("wb") as new:
+        fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+
+
+def _lock(path: Path) -> None:
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
