@@ -1,8 +1,4 @@
-"""The file system: durable names, positioned writes, space. POSIX is called by name here.
-
-The rule all of modelbay rests on: a final name appears once, by rename, after its bytes
-were hashed and fsynced; then its folder is fsynced.
-"""
+"""Durable names, positioned writes, space."""
 
 import contextlib
 import errno
@@ -102,9 +98,20 @@ def reserve(descriptor: int, size: int) -> None:
         return
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
-    """`content` under `path`, old or new and never between. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def write_atomic(
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o666,
+    durable: bool = True,
+    via: Path | None = None,
+) -> None:
+    """`content` under `path`, old or new and never between. Raises OSError.
+
+    `via` is another folder of the same file system for the temporary name, where readers
+    of the folder itself would stumble over one that a kill left.
+    """
+    temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     descriptor = os.open(
         temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
@@ -112,10 +119,10 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o666, durable: bool
         write_at(descriptor, memoryview(content), 0)
         if durable:
             os.fsync(descriptor)
-        os.rename(temporary, path)
+        temporary.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
     finally:
         os.close(descriptor)
@@ -125,7 +132,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o666, durable: bool
 
 def publish(part: Path, final: Path) -> None:
     """The fsynced `part` under its final name, durably. Same file system. Raises OSError."""
-    os.rename(part, final)
+    part.rename(final)
     sync_dir(final.parent)
     if part.parent != final.parent:
         with contextlib.suppress(OSError):

@@ -1,0 +1,105 @@
+"""Names below a root that strangers may write to: no link on the way is followed."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelbay.errors import TargetTaken
+from modelbay.text import clean
+
+_NO_REPLACE = 1
+_AT_CWD = -100
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def folder_below(root: Path, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder `parts` below `root`, which itself may be a link.
+
+    With `make`, missing folders are made, durably. Raises TargetTaken naming the link or
+    file that stands in the way, and OSError.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for depth in range(1, len(parts) + 1):
+            descriptor = _step(descriptor, root.joinpath(*parts[:depth]), make=make)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _step(parent: int, path: Path, *, make: bool) -> int:
+    """Trades `parent` for the folder `path` in it; on an error `parent` stays open."""
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path.name, dir_fd=parent)
+            os.fsync(parent)
+    try:
+        child = os.open(path.name, _FOLDER, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise taken_by(path, "a folder was expected there") from error
+        raise
+    os.close(parent)
+    return child
+
+
+def taken_by(path: Path, expected: str) -> TargetTaken:
+    """The refusal to touch what stands at `path`."""
+    if path.is_symlink():
+        found = f"is a link to {clean(path.readlink())} that modelbay did not make"
+    elif path.is_dir():
+        found = "is a folder"
+    else:
+        found = "is a file that modelbay did not put there"
+    return TargetTaken(
+        f"{clean(path)} {found}; {expected}",
+        hint="move it away, or choose another folder with --to, and run the same command again",
+    )
+
+
+def publish_new(part: Path, folder: int, name: str) -> None:
+    """`part` as `name` in `folder`, durably, never over anything. Same file system.
+
+    Raises FileExistsError when the name is taken, even at the last moment, and OSError.
+    """
+    if not _rename_no_replace(part, folder, name):
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        os.rename(part, name, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def _rename_no_replace(part: Path, folder: int, name: str) -> bool:
+    """False where the system or the file system has no such call."""
+    rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_CWD, os.fsencode(part), folder, os.fsencode(name), _NO_REPLACE) == 0:
+        return True
+    failure = ctypes.get_errno()
+    if failure in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+        return False
+    raise OSError(failure, os.strerror(failure), name)
+
+
+def point(link: Path, text: str, *, via: Path) -> None:
+    """The symbolic link `link` with `text` in it, old or new and never absent between.
+
+    `via` is a folder on the same file system, for the new link's temporary name. Raises
+    OSError.
+    """
+    temporary = via / f"link.{secrets.token_hex(4)}.tmp"
+    temporary.symlink_to(text)
+    try:
+        temporary.rename(link)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
