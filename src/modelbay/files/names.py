@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,26 @@ def _rename_no_replace(part: Path, folder: int, name: str) -> bool:
     raise OSError(failure, os.strerror(failure), name)
 
 
-def point(link: Path, text: str, *, via: Path) -> None:
-    """The symbolic link `link` with `text` in it, old or new and never absent between.
+def point(folder: int, name: str, text: str, *, via: Path) -> None:
+    """The symbolic link `name` in `folder` with `text` in it, never absent in between.
 
-    `via` is a folder on the same file system, for the new link's temporary name. Raises
-    OSError.
+    A link of that name is replaced; `via` is a folder on the same file system, for the new
+    one's temporary name. Raises FileExistsError where something else has the name, OSError.
     """
-    temporary = via / f"link.{secrets.token_hex(4)}.tmp"
+    try:
+        os.symlink(text, name, dir_fd=folder)
+    except FileExistsError:
+        if not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+        if os.readlink(name, dir_fd=folder) != text:
+            _exchange_link(folder, name, text, via / f"link.{secrets.token_hex(4)}.tmp")
+    os.fsync(folder)
+
+
+def _exchange_link(folder: int, name: str, text: str, temporary: Path) -> None:
     temporary.symlink_to(text)
     try:
-        temporary.rename(link)
+        os.rename(temporary, name, dst_dir_fd=folder)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

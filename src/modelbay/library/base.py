@@ -1,10 +1,13 @@
 """What every layout gives: where files go, how they get there, what is there already."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from modelbay.digest import Digest
+from modelbay.library.records import Records
 from modelbay.plan import Step
 from modelbay.snapshot import ModelFile, Snapshot
 
@@ -18,15 +21,61 @@ class Place:
     part: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stands where a file should go; nothing does when `path` is None.
+
+    `taken` says why nothing of ours may go there, whatever the bytes are.
+    """
+
+    path: Path | None = None
+    """Where the bytes lie."""
+    reached: bool = True
+    """The reader's name already leads to them."""
+    named_by_content: bool = False
+    """The name is a digest of the content, so that other bytes under it are damage."""
+    taken: str = ""
+    link: bool = False
+    """The reader's name is a link."""
+
+
 class Layout(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def root(self, snapshot: Snapshot) -> Path:
         """The folder a person knows the model by; shown first in every plan."""
         ...
 
     def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
-        """Pure: no disk is touched."""
+        """Looks which file system the names are on, and writes nothing."""
+        ...
+
+    def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
+        """What stands there now; reads names only. Raises DiskError."""
+        ...
+
+    def records(self, snapshot: Snapshot) -> Records:
+        """What is known of files in the folder that `snapshot` goes to."""
+        ...
+
+    def moving(
+        self,
+        snapshot: Snapshot,
+        file: ModelFile,
+        *,
+        pause: Callable[[float], None],
+        tell: Callable[[str], None],
+    ) -> AbstractContextManager[bool]:
+        """Held while the bytes of one file move, so that two programs do not fetch them both.
+
+        Gives whether another held it meanwhile: plan the file again then. `pause` sleeps that
+        many seconds, or raises to stop waiting; `tell` hears for whom it waits.
+        """
+        ...
+
+    def quarantine(self, snapshot: Snapshot, part: Path) -> Path:
+        """Takes wrong bytes out of the way; gives where they lie now. Raises DiskError."""
         ...
 
     def prepare(self, snapshot: Snapshot) -> None:
@@ -36,9 +85,12 @@ class Layout(Protocol):
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
         """Brings the verified, fsynced `step.part` (FETCH, RESUME, REPLACE) or the present
         `step.blob` (LINK) under its final name, durably, and records it. Raises TargetTaken,
-        DiskError."""
+        DiskError.
+        """
         ...
 
     def finish(self, snapshot: Snapshot) -> None:
-        """After the last step: records, metadata. Idempotent."""
+        """After the last step succeeded: records, metadata; wrong bytes of earlier tries go.
+        Idempotent. Raises DiskError.
+        """
         ...

@@ -1,0 +1,109 @@
+"""A plain folder: every file at its path in the snapshot, or under a name of its own."""
+
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelbay.digest import Digest
+from modelbay.errors import TargetTaken
+from modelbay.files import disk_errors, folder_below, make_dir, taken_by
+from modelbay.library.base import Place, Standing
+from modelbay.library.home import Home, courtesy_lock, part_key, record_name
+from modelbay.library.records import Records
+from modelbay.plan import Action, Step
+from modelbay.safepath import SafeRelPath
+from modelbay.snapshot import ModelFile, Snapshot
+
+
+class Dir:
+    """The folder `root`, which may be a link and is resolved once.
+
+    `names` gives files another path below the root than they have in the snapshot.
+    """
+
+    name = "dir"
+
+    def __init__(self, root: Path, *, names: Mapping[str, SafeRelPath] | None = None) -> None:
+        self._root = root.resolve()
+        self._names = names or {}
+        self._home = Home(self._root)
+
+    def root(self, snapshot: Snapshot) -> Path:  # noqa: ARG002 - the same for every snapshot
+        return self._root
+
+    def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
+        target = self._root / self._names.get(file.path, file.path)
+        return Place(target, target, self._home.part_of(snapshot, file, target))
+
+    def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
+        target = self.place_of(snapshot, file).target
+        with disk_errors(target):
+            return stands_at(self._root, target)
+
+    def records(self, snapshot: Snapshot) -> Records:  # noqa: ARG002 - as above
+        return self._home.records
+
+    def prepare(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - as above
+        make_dir(self._root)
+        self._home.prepare()
+
+    @contextmanager
+    def moving(
+        self,
+        snapshot: Snapshot,
+        file: ModelFile,
+        *,
+        pause: Callable[[float], None],
+        tell: Callable[[str], None],
+    ) -> Iterator[bool]:
+        part = self.place_of(snapshot, file).part
+        with disk_errors(part):
+            self._home.prepare()
+            self._home.open_folder_of(part)
+        lock = self._home.parts / f"{part_key(snapshot, file)}.lock"
+        with courtesy_lock(lock, pause=pause, tell=tell, remove=True) as waited:
+            yield waited
+
+    def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
+        with disk_errors(step.target):
+            if step.action is Action.LINK and step.source is not None:
+                self._home.copied_in(step.source, step.part, observed or step.file.digests)
+            replaces = step.action is Action.REPLACE
+            if replaces:
+                refuse_other_than_file(self._root, step.target)
+                self._home.discard(step.target, keep_name=True)
+            self._home.publish(step.part, self._root, step.target, observed, over=replaces)
+            self._home.note(record_name(snapshot), snapshot, step, step.target, observed)
+
+    def quarantine(self, snapshot: Snapshot, part: Path) -> Path:
+        with disk_errors(part):
+            return self._home.quarantine(record_name(snapshot), part)
+
+    def finish(self, snapshot: Snapshot) -> None:
+        with disk_errors(self._home.folder):
+            self._home.records.write(record_name(snapshot), snapshot)
+            self._home.clear_quarantine(record_name(snapshot))
+
+
+def stands_at(root: Path, target: Path) -> Standing:
+    """What stands at `target`, links neither followed on the way nor at the end."""
+    *folders, _ = target.relative_to(root).parts
+    try:
+        with folder_below(root, folders):
+            status = target.lstat()
+    except FileNotFoundError:
+        return Standing()
+    except TargetTaken as in_the_way:
+        return Standing(taken=str(in_the_way))
+    if not stat.S_ISREG(status.st_mode):
+        refusal = taken_by(target, "a file was to go there")
+        return Standing(taken=str(refusal), link=stat.S_ISLNK(status.st_mode))
+    return Standing(target)
+
+
+def refuse_other_than_file(root: Path, target: Path) -> None:
+    """Raises TargetTaken when a link or a folder has come to stand at `target`."""
+    standing = stands_at(root, target)
+    if standing.taken:
+        raise taken_by(target, "a file was to go there")

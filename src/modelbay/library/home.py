@@ -1,0 +1,245 @@
+"""One `.modelbay` folder: parts, records, quarantine, trash (formats.md §7).
+
+It lies on the same file system as what it serves. Deleting it loses partials, trash and
+metadata, never a model.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from modelbay.digest import Digest, disagreement
+from modelbay.errors import WrongBytes
+from modelbay.files import (
+    LockUnsupported,
+    clone,
+    disk_errors,
+    folder_below,
+    hash_file,
+    locked,
+    make_dir,
+    publish_new,
+    sync_dir,
+    taken_by,
+)
+from modelbay.library.records import Records
+from modelbay.plan import Step
+from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.text import clean
+
+NAME = ".modelbay"
+_LONGEST_NAME = 255
+
+
+class Home:
+    """The `.modelbay` folder in `base`. Nothing is made before `prepare`."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.folder = base / NAME
+        self.parts = self.folder / "parts"
+        self.records = Records(self.folder)
+        self._trash: Path | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Makes the folder. Raises NotWritable, NoSpace, TargetTaken when a link has its name."""
+        make_dir(self.folder, private=True)
+        with disk_errors(self.parts), folder_below(self.base, (NAME, "parts"), make=True):
+            pass
+
+    def part_of(self, snapshot: Snapshot, file: ModelFile, final: Path) -> Path:
+        """Where the bytes for `final` gather: here, or beside it on another file system."""
+        key = part_key(snapshot, file)
+        if not _mounted_elsewhere(self.base, final):
+            return self.parts / f"{key}.part"
+        name = f".{final.name}{NAME}-part"
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            name = f".{key[:32]}{NAME}-part"
+        return final.with_name(name)
+
+    def open_folder_of(self, part: Path) -> None:
+        """Makes the folder of a part that lies beside its final name. Raises TargetTaken."""
+        if part.parent != self.parts:
+            with folder_below(self.base, part.relative_to(self.base).parts[:-1], make=True):
+                pass
+
+    def quarantine(self, record: str, part: Path) -> Path:
+        """Takes wrong bytes out of the way, and gives where they are now: the newest of
+        each model are kept. Raises OSError.
+        """
+        folder = self.folder / "quarantine"
+        make_dir(folder)
+        kept = folder / f"{record}.{part.stem.lstrip('.')[:64]}.part"
+        for older in folder.glob(f"{record}.*"):
+            older.unlink(missing_ok=True)
+        part.rename(kept)
+        part.with_suffix(".journal").unlink(missing_ok=True)
+        return kept
+
+    def clear_quarantine(self, record: str) -> None:
+        for older in (self.folder / "quarantine").glob(f"{record}.*"):
+            older.unlink(missing_ok=True)
+
+    def discard(self, path: Path, *, keep_name: bool) -> Path | None:
+        """Puts `path` into the trash under its old name and gives where it is now; None
+        when it is a link, which has no bytes to keep. With `keep_name` it also stays where
+        it is, for a rename to replace, where the file system has hard links. Raises OSError.
+        """
+        if path.is_symlink():
+            return None
+        old = self._trash_folder() / path.relative_to(self.base)
+        old.parent.mkdir(parents=True, exist_ok=True)
+        if not (keep_name and _linked(path, old)):
+            path.rename(old)
+        sync_dir(old.parent)
+        return old
+
+    def _trash_folder(self) -> Path:
+        with self._lock:
+            if self._trash is None:
+                self._trash = _numbered(self.folder / "trash")
+            return self._trash
+
+    def publish(
+        self, part: Path, root: Path, final: Path, observed: tuple[Digest, ...], *, over: bool
+    ) -> None:
+        """The verified, fsynced `part` as `final`, durably; no link below `root` is followed.
+        `over` replaces what has the name. Raises TargetTaken, OSError.
+        """
+        *folders, name = final.relative_to(root).parts
+        with folder_below(root, folders, make=True) as folder:
+            try:
+                _rename(part, folder, name, over=over)
+            except FileExistsError:
+                raise taken_by(final, "the name was free when the plan was made") from None
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                _rename(_carried(part, final, observed), folder, name, over=over)
+                part.unlink()
+        part.with_suffix(".journal").unlink(missing_ok=True)
+
+    def note(
+        self,
+        record: str,
+        snapshot: Snapshot,
+        step: Step,
+        path: Path,
+        observed: tuple[Digest, ...],
+    ) -> None:
+        """Records `path` as placed; what nobody observed yet is read for it."""
+        digests = observed or self.records.observe(path, ("sha256",))
+        self.records.add(record, snapshot, step.file.path, path, digests)
+
+    def copied_in(self, source: Path, part: Path, wanted: tuple[Digest, ...]) -> None:
+        """The bytes of `source` as `part`, ready to be published. Raises WrongBytes, OSError."""
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        if clone(source, part) == "copy":
+            _prove(part, wanted)
+
+
+def part_key(snapshot: Snapshot, file: ModelFile) -> str:
+    """What a part is named by: the content where it is known, else where it comes from."""
+    if file.sha256 is not None:
+        return file.sha256.hex
+    validator = file.etag or (file.digests[0].hex if file.digests else "")
+    return hashlib.sha256(f"{snapshot.ref}\0{file.path}\0{validator}".encode()).hexdigest()
+
+
+def _mounted_elsewhere(base: Path, final: Path) -> bool:
+    """Whether a mount lies between the two. A link on the way is not followed: it is refused
+    when the file is placed, and nothing gathers behind it until then.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        device = base.stat().st_dev
+        for folder in reversed(final.relative_to(base).parents[:-1]):
+            status = (base / folder).lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                return False
+            if status.st_dev != device:
+                return True
+    return False
+
+
+def record_name(snapshot: Snapshot) -> str:
+    """A record's name for a folder that several models share: the same at every revision."""
+    ref = str(snapshot.ref.at(None))
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", snapshot.ref.name)[-60:].strip("-.")
+    return f"{readable}-{hashlib.sha256(ref.encode()).hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def courtesy_lock(
+    path: Path,
+    *,
+    pause: Callable[[float], None],
+    tell: Callable[[str], None],
+    remove: bool = False,
+) -> Iterator[bool]:
+    """As `files.locked`; where nothing can be locked, `tell` hears so and work goes on."""
+    with contextlib.ExitStack() as stack:
+        try:
+            waited = stack.enter_context(locked(path, pause=pause, tell=tell, remove=remove))
+        except LockUnsupported as trouble:
+            tell(f"going on without a lock ({trouble}): the same file may be fetched twice")
+            waited = False
+        yield waited
+
+
+def _linked(path: Path, old: Path) -> bool:
+    try:
+        os.link(path, old, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _numbered(trash: Path) -> Path:
+    make_dir(trash)
+    day = datetime.now(UTC).date().isoformat()
+    number = 1
+    while True:
+        folder = trash / f"{day}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _rename(part: Path, folder: int, name: str, *, over: bool) -> None:
+    if not over:
+        publish_new(part, folder, name)
+        return
+    os.rename(part, name, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:
+    """`part` on the file system of `final`, which a mount hid from the plan."""
+    near = final.with_name(f".{part.stem[:32]}{NAME}-part")
+    near.unlink(missing_ok=True)
+    clone(part, near, hard=False)
+    _prove(near, observed)
+    return near
+
+
+def _prove(copy: Path, wanted: tuple[Digest, ...]) -> None:
+    found = hash_file(copy, [digest.algorithm for digest in wanted])
+    wrong = disagreement(wanted, found)
+    if wrong is not None:
+        copy.unlink()
+        raise WrongBytes(
+            f"a copy to {clean(copy.parent)} came out wrong: expected {wrong[0]}, got {wrong[1]}",
+            hint="check the disk (`dmesg`), then run the same command again",
+        )

@@ -1,0 +1,231 @@
+"""What is known of files in place: the fetch metadata in `.modelbay/meta/<id>.json`.
+
+A file whose size and modification time are those of a record has the digests that were
+observed then; any other file is hashed before anything relies on it. Losing the records
+costs hashing, and that files of ours are no longer known as ours; never a model.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from modelbay.digest import Algorithm, Digest, find
+from modelbay.errors import FormatError
+from modelbay.files import hash_file, make_dir, write_atomic
+from modelbay.snapshot import Snapshot
+
+FORMAT: Final = 1
+_WRITE_EVERY = 1.0
+_Entry = tuple[str, str]
+"""The record a fact stands in, and the file's name in its snapshot."""
+_READ_ONLY: Final[_Entry] = ("", "")
+"""A file that was read and belongs to no record yet."""
+_LONGEST_RECORD = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One file as it was when its bytes were read. Sizes in bytes, time in ns.
+
+    `file` is relative to the folder that holds `.modelbay`; `path` is its name in the
+    snapshot. `placed` tells ours from what others put there and we only read.
+    """
+
+    file: str
+    path: str
+    size: int
+    mtime_ns: int
+    digests: tuple[Digest, ...]
+    placed: bool
+    revision: str
+
+    def matches(self, status: os.stat_result) -> bool:
+        return (self.size, self.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+class Records:
+    """The records of one `.modelbay` folder. Thread-safe; reads the disk at first use."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "meta"
+        self._base = home.parent
+        self._lock = threading.RLock()
+        self._known: dict[str, dict[_Entry, Known]] | None = None
+        self._written = float("-inf")
+
+    def observe(
+        self,
+        path: Path,
+        algorithms: Iterable[Algorithm],
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> tuple[Digest, ...]:
+        """Observed digests of `path`: from the records while it is unchanged, else by
+        reading it. Raises DiskError, and what `tick` raises.
+        """
+        wanted = tuple(algorithms)
+        file, status = self._file(path), path.stat()
+        for known in self._of(file):
+            if known.matches(status) and all(find(known.digests, name) for name in wanted):
+                return known.digests
+        digests = hash_file(path, wanted, tick=tick, follow=True)
+        seen = Known(
+            file, "", status.st_size, status.st_mtime_ns, digests, placed=False, revision=""
+        )
+        with self._lock:
+            self._all().setdefault(file, {})[_READ_ONLY] = seen
+        return digests
+
+    def ours(self, path: Path) -> Known | None:
+        """The record of `path` if modelbay put it there and it has not changed since."""
+        status = path.lstat()
+        for known in self._of(self._file(path)):
+            if known.placed and known.matches(status):
+                return known
+        return None
+
+    def ever_put(self, path: Path) -> bool:
+        """Whether a record says that modelbay put a file at `path`, whatever it is now."""
+        return any(known.placed for known in self._of(self._file(path)))
+
+    def put_there(self, path: Path, digests: tuple[Digest, ...]) -> bool:
+        """Whether modelbay once put a file of that content at `path`."""
+        return any(
+            known.placed and find(known.digests, digest.algorithm) == digest
+            for known in self._of(self._file(path))
+            for digest in digests
+        )
+
+    def same_content(self, wanted: tuple[Digest, ...]) -> Path | None:
+        """An unchanged file here whose observed digest is one of `wanted`, or None."""
+        with self._lock:
+            every = [known for several in self._all().values() for known in several.values()]
+        for known in every:
+            if any(find(known.digests, digest.algorithm) == digest for digest in wanted):
+                path = self._base / known.file
+                if path.is_file() and not path.is_symlink() and known.matches(path.stat()):
+                    return path
+        return None
+
+    def add(
+        self, record: str, snapshot: Snapshot, name: str, path: Path, digests: tuple[Digest, ...]
+    ) -> None:
+        """Notes that `path`, just placed, is `name` of `snapshot`; on disk within a second."""
+        status = path.stat()
+        file = self._file(path)
+        known = Known(
+            file,
+            name,
+            status.st_size,
+            status.st_mtime_ns,
+            digests,
+            placed=True,
+            revision=snapshot.revision,
+        )
+        with self._lock:
+            self._all().setdefault(file, {})[record, name] = known
+            if time.monotonic() - self._written >= _WRITE_EVERY:
+                self.write(record, snapshot, durable=False)
+
+    def write(self, record: str, snapshot: Snapshot, *, durable: bool = True) -> None:
+        """Writes the record of `snapshot`, with what other processes wrote to it meanwhile.
+        Raises DiskError, OSError.
+        """
+        with self._lock:
+            path = self._folder / f"{record}.json"
+            rows = {(known.file, known.path): known for known in _read(path)}
+            for several in self._all().values():
+                for (owner, _), known in several.items():
+                    if owner == record:
+                        rows[known.file, known.path] = known
+            recorded = {file for file, _ in rows}
+            for known in self._confirmed(snapshot):
+                if known.file not in recorded:
+                    rows[known.file, ""] = known
+            make_dir(self._folder)
+            write_atomic(path, _document(snapshot, rows.values()), durable=durable)
+            self._written = time.monotonic()
+
+    def _confirmed(self, snapshot: Snapshot) -> Iterator[Known]:
+        """Files of others that were read and hold what `snapshot` wants."""
+        wanted = {digest for file in snapshot.files for digest in file.digests}
+        for several in self._all().values():
+            known = several.get(_READ_ONLY)
+            if known is not None and wanted.intersection(known.digests):
+                yield known
+
+    def _of(self, file: str) -> list[Known]:
+        with self._lock:
+            return list(self._all().get(file, {}).values())
+
+    def _all(self) -> dict[str, dict[_Entry, Known]]:
+        if self._known is None:
+            self._known = {}
+            for path in sorted(self._folder.glob("*.json")):
+                for known in _read(path):
+                    self._known.setdefault(known.file, {})[path.stem, known.path] = known
+        return self._known
+
+    def _file(self, path: Path) -> str:
+        return path.relative_to(self._base).as_posix()
+
+
+def _document(snapshot: Snapshot, rows: Iterable[Known]) -> bytes:
+    document = {
+        "format": FORMAT,
+        "ref": str(snapshot.ref),
+        "revision": snapshot.revision,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "from": dict(snapshot.table),
+        "files": [
+            {
+                "path": known.path,
+                "file": known.file,
+                "size": known.size,
+                "mtime_ns": known.mtime_ns,
+                "placed": known.placed,
+                "revision": known.revision,
+                **{digest.algorithm: digest.hex for digest in known.digests},
+            }
+            for known in sorted(rows, key=lambda known: (known.file, known.path))
+        ],
+    }
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _read(path: Path) -> list[Known]:
+    """The rows of one record; none where it is absent or not what it should be."""
+    try:
+        if path.stat().st_size > _LONGEST_RECORD:
+            return []
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            return []
+        return [_row(row) for row in document["files"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
+        return []
+
+
+_ALGORITHMS: Final[tuple[Algorithm, ...]] = (
+    "sha256",
+    "git-sha1",
+    "sha1",
+    "blake3",
+    "md5",
+    "sha512",
+)
+
+
+def _row(row: dict[str, Any]) -> Known:
+    digests = tuple(Digest(name, row[name], observed=True) for name in _ALGORITHMS if name in row)
+    size, mtime_ns = int(row["size"]), int(row["mtime_ns"])
+    placed = row["placed"] is True
+    return Known(
+        str(row["file"]), str(row["path"]), size, mtime_ns, digests, placed, str(row["revision"])
+    )
