@@ -1,0 +1,26 @@
+"""The door: `--version` at once, everything else through the command line."""
+
+import os
+import sys
+
+from modelbay import __version__
+
+STOPPED_BY_SIGNAL = frozenset({129, 130, 143})
+
+
+def main() -> None:
+    """Runs the command and ends the process with its exit code."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        sys.stdout.write(f"modelbay {__version__}\n")
+        return
+    from modelbay.cli import run
+
+    code = run(sys.argv[1:] or ["--help"], environ=os.environ)
+    if code in STOPPED_BY_SIGNAL:
+        # Threads may still hold sockets open; none is waited for.
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""`modelbay search`: hits as they come, from every source that can."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from modelbay.errors import ModelbayError, UsageError
+from modelbay.output.exits import error_document, exit_code, hint_lines, worst
+from modelbay.output.face import Face
+from modelbay.output.words import Words
+from modelbay.snapshot import Hit, Query
+from modelbay.text import clean
+
+REF_WIDTH = 46
+_EPILOG = """\b
+Examples:
+  modelbay search qwen3
+  modelbay search llama --author bartowski --filter gguf --sort downloads --limit 50
+  modelbay search flux --source huggingface --no-gated --json
+"""
+
+
+@click.command(name="search", epilog=_EPILOG)
+@click.argument("text", metavar="QUERY")
+@click.option(
+    "--source", "sources", metavar="S", multiple=True, help="Only this source; repeatable."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Hits per source."
+)
+@click.option("--author", metavar="NAME", help="Only models of this author or organisation.")
+@click.option(
+    "--filter", "filters", metavar="TAG", multiple=True, help="Only with this tag; repeatable."
+)
+@click.option("--task", metavar="TASK", help="Only for this task, as text-generation.")
+@click.option("--gated/--no-gated", default=None, help="Only gated models, or none of them.")
+@click.option("--sort", metavar="KEY", help="downloads, likes, updated, or what the source knows.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def command(face: Face, /, *, sources: Sequence[str], as_json: bool, **asked: Any) -> int:
+    """Find models. A source that is down is said, and the others answer."""
+    query = Query(**asked)
+    hits: list[Hit] = []
+    errors: list[ModelbayError] = []
+    with face.bay() as bay:
+        for found in bay.search(query, sources):
+            if isinstance(found, Hit):
+                hits.append(found)
+                if not as_json:
+                    face.give(_line(found, face.words))
+                    face.out.flush()
+            else:
+                errors.append(found)
+    failing = [error for error in errors if sources or not isinstance(error, UsageError)]
+    if as_json:
+        face.give_json(_document(hits, failing))
+    for error in failing:
+        face.say(f"warning: {clean(error)}", *hint_lines(error, face.words))
+    if not hits and not failing:
+        face.say(f"nothing was found for {clean(query.text)!r}")
+    return worst(map(exit_code, failing)) if not hits else 0
+
+
+def _document(hits: Sequence[Hit], errors: Sequence[ModelbayError]) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "hits": [{**asdict(hit), "ref": str(hit.ref), "source": hit.ref.source} for hit in hits],
+        "errors": [error_document(error) for error in errors],
+    }
+    if errors and not hits:
+        document["error"] = error_document(errors[0])
+    return document
+
+
+def _line(hit: Hit, words: Words) -> str:
+    ref = clean(hit.ref)
+    title = "" if hit.title in ref else clean(hit.title, limit=60)
+    return f"{ref:<{REF_WIDTH}}  " + "  ".join(
+        part for part in (*_facts(hit, words), title) if part
+    )
+
+
+def _facts(hit: Hit, words: Words) -> Iterator[str]:
+    down, like = ("v", "*") if words.ascii else ("↓", "♥")
+    yield f"{down}{_short(hit.downloads):>6}"
+    yield f"{like}{_short(hit.likes):>6}"
+    yield clean((hit.updated or "")[:10]).ljust(10)
+    yield clean(hit.task or "", limit=40)
+    yield clean(hit.licence or "", limit=40)
+    yield "" if hit.gated in {None, "no"} else "gated"
+    yield "private" if hit.private else ""
+
+
+def _short(number: int | None) -> str:
+    """`1.2M`, so that columns stay narrow."""
+    if number is None:
+        return "-"
+    for step, mark in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= step:
+            return f"{number / step:.1f}{mark}"
+    return str(number)

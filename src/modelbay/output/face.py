@@ -1,0 +1,79 @@
+"""The two streams, the environment and the door to a Bay, as every command gets them."""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from modelbay.config import Settings, read_settings
+from modelbay.output.protocols import Bay, OpenBay
+from modelbay.output.words import Words
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+@dataclass(slots=True)
+class Face:
+    """`out` is for data, `err` for conversation."""
+
+    environ: Mapping[str, str]
+    open_bay: OpenBay
+    out: TextIO
+    err: TextIO
+    _settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Read once, when first asked for; warnings are said then. Raises UsageError."""
+        if self._settings is None:
+            self._settings = read_settings(self.environ)
+            for warning in self._settings.warnings:
+                self.say(f"warning: {warning}")
+        return self._settings
+
+    @property
+    def words(self) -> Words:
+        settings = self.settings
+        return Words(settings.units == "binary", self.is_ascii(settings.ascii))
+
+    def plain_words(self) -> Words:
+        """Words that need no settings: for errors, of which the settings may be one."""
+        return Words(ascii=self.is_ascii(None))
+
+    def is_ascii(self, chosen: bool | None) -> bool:  # noqa: FBT001 - the setting's own three values
+        if chosen is not None:
+            return chosen
+        encoding = (getattr(self.err, "encoding", None) or "utf-8").lower().replace("-", "")
+        return encoding != "utf8" or self.environ.get("TERM") in {"linux", "dumb"}
+
+    def bay(self) -> Bay:
+        return self.open_bay(settings=self.settings, environ=self.environ)
+
+    def give(self, *lines: str) -> None:
+        """Data. A reader that went away ends the program quietly (BrokenPipeError)."""
+        for line in lines:
+            self.out.write(line + "\n")
+
+    def give_json(self, document: object) -> None:
+        """One document; ASCII, so that no name in it can steer a terminal."""
+        self.give(json.dumps(document, indent=2))
+
+    def say(self, *lines: str) -> None:
+        """Conversation. Nobody listening is no reason to stop the work."""
+        with suppress(OSError, ValueError):
+            for line in lines:
+                self.err.write(line + "\n")
+            self.err.flush()
+
+    def say_event(self, event: str, message: str, **facts: Any) -> None:
+        """One line of `--progress json`."""
+        self.say(json.dumps({"event": event, "message": message, **facts}))
+
+    def asks(self) -> bool:
+        """Whether there is a person to ask."""
+        return sys.stdin.isatty() and self.err.isatty()
+
+    def is_on(self, variable: str) -> bool:
+        return self.environ.get(variable, "").strip().lower() in _TRUE
