@@ -82,6 +82,13 @@ class Credentials:
             return None
         return self._from_standing(standing, origin_of(url))
 
+    def variable(self, source: str, url: str) -> str:
+        """The variable a person would set for `source` at `url`; for hints."""
+        standing = _STANDING.get(source)
+        if standing is not None and self._bound(standing) == origin_of(url):
+            return standing.variables[0]
+        return variable_for(url)
+
     def _variables(self, host: str) -> tuple[str, ...]:
         if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
             return ()

@@ -1,7 +1,7 @@
-"""The file name in a Content-Disposition header (RFC 6266, RFC 5987, RFC 8187), made safe.
+r"""The file name in a Content-Disposition header (RFC 6266, RFC 5987, RFC 8187), made safe.
 
 Written here because `email.message` misreads several forms that real servers send
-(protocols-rest F2): no space after `;`, `\\"` in quotes, UTF-8 bytes read as Latin-1.
+(protocols-rest F2): no space after `;`, `\"` in quotes, UTF-8 bytes read as Latin-1.
 """
 
 import re
