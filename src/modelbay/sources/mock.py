@@ -156,7 +156,7 @@ def _file(made: _Made) -> ModelFile:
 @lru_cache(maxsize=256)
 def _sha256(made: _Made) -> Digest:
     whole = hashlib.sha256()
-    for block in _opener(made)(offset=0):
+    for block in _opener(made)(0):
         whole.update(block)
     return Digest.sha256(whole.hexdigest())
 
