@@ -21,7 +21,8 @@ from modelbay.text import clean
 _HEAD_LIMIT: Final = 64 << 10
 _BODY_LIMIT: Final = 1 << 20
 _IDLE_SECONDS: Final = 60
-_SEND_BUFFER: Final = 4 << 20
+_SMALL: Final = 64 << 10
+"""Up to here, head and body leave in one write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,6 @@ class Listener:
             with connection, connection.makefile("rb") as reader:
                 connection.settimeout(_IDLE_SECONDS)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
                 while self._turn(connection, reader, peer) and not self._closed:
                     pass
         except (OSError, ValueError):
@@ -238,6 +238,8 @@ def _send(connection: socket.socket, response: Response, *, head_only: bool) -> 
         connection.sendall(head)
     elif isinstance(body, bytes):
         connection.sendall(head + body)
+    elif len(body) <= _SMALL:
+        connection.sendall(b"".join((head, *body.content.pieces(body.start, body.stop))))
     else:
         connection.sendall(head)
         _send_slice(connection, body)

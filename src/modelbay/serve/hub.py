@@ -63,8 +63,8 @@ class Hub:
         self._serial = itertools.count(1)
         self._cdn = Cdn(shelf, clock, link_seconds)
         self._resolve = Resolve(shelf, self._door, self._prefix, self._link if redirect else None)
-        self._second = Listener(self._cdn.answer, host=host, record=record) if redirect else None
         self._first = Listener(self._answer, host=host, port=port, record=record)
+        self._second = Listener(self._cdn.answer, host=host, record=record) if redirect else None
         self.endpoint = (public or self._first.origin + self._prefix).rstrip("/")
         self._api = Api(shelf, self._door, self.endpoint, self._prefix, page)
         for listener in self._listeners():

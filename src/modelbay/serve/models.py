@@ -111,7 +111,7 @@ def _large(shelf: MemoryShelf) -> None:
     shelf.add(
         "demo/large-llm",
         {
-            **_texts("large-llm", width=2048, layers=0, vocabulary=262_144),
+            **_texts("large-llm", width=2048, layers=0, vocabulary=262_144, licence="mit"),
             "model.safetensors": Generated(size, "large-llm", head, LARGE_SHA256),
         },
         facts=Facts(

@@ -36,10 +36,9 @@ def _span(found: re.Match[str], size: int) -> tuple[int, int] | None:
     first, last, suffix = found.groups()
     if suffix is not None:
         return max(0, size - int(suffix)), size
-    stop = int(last) + 1 if last else size
-    if stop <= int(first):
+    if last and int(last) < int(first):
         return None
-    return int(first), min(stop, size)
+    return int(first), min(int(last) + 1, size) if last else size
 
 
 def _matches(header: str | None, quoted: str) -> bool:
