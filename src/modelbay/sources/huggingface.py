@@ -7,14 +7,21 @@ from typing import Final
 from urllib.parse import quote
 
 from modelbay.digest import Digest
-from modelbay.errors import FormatError, UsageError
+from modelbay.errors import FormatError, ModelbayError, UsageError
+from modelbay.http import Answer
 from modelbay.location import Http
 from modelbay.refs import ModelRef, RawRef
 from modelbay.safepath import SafeRelPath, refuse_clashes
 from modelbay.snapshot import Hit, Licence, ModelFile, Query, Snapshot
 from modelbay.sources import huggingface_refs as refs
 from modelbay.sources.base import Means, Option
-from modelbay.sources.huggingface_errors import disabled, explained, gated, host_of
+from modelbay.sources.huggingface_errors import (
+    disabled,
+    explained,
+    file_refused,
+    gated,
+    host_of,
+)
 from modelbay.sources.licences import spdx_of
 from modelbay.text import clean
 from modelbay.wire.hub import PUBLIC, Hub, Refusal, Repo, is_repo_id
@@ -118,7 +125,12 @@ class HuggingFace:
         hub = self._hub(repo.endpoint)
         # The listing's own spelling: ours is NFC, theirs may not be.
         url = repo.file_url(commit, file.extra.get("path", file.path))
-        return Http(url, credential=hub.credential)
+
+        def explain(status: int, headers: Mapping[str, str], start: str) -> ModelbayError:
+            answer = Answer(status, url, start.encode("utf-8", "replace"), headers)
+            return file_refused(answer, hub, repo, file.path, variable=self._variable(repo))
+
+        return Http(url, credential=hub.credential, explain=explain)
 
     def _pass_gate(self, repo: Repo) -> None:
         """Asks once per repository: whoever may read one file may read them all."""
@@ -143,7 +155,7 @@ class HuggingFace:
 
     def _explained(
         self, refusal: Refusal, hub: Hub, repo: Repo, revision: str | None = None
-    ) -> Exception:
+    ) -> ModelbayError:
         return explained(refusal, hub, repo, variable=self._variable(repo), revision=revision)
 
     def _warnings(self, hub: Hub) -> Iterator[str]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from modelbay.errors import (
     CredentialMissing,
     CredentialRefused,
+    FileNotFound,
     Gated,
     ModelbayError,
     ModelDisabled,
@@ -14,8 +15,9 @@ from modelbay.errors import (
     RevisionNotFound,
     ServerTrouble,
 )
+from modelbay.http import Answer
 from modelbay.text import clean
-from modelbay.wire.hub import Hub, Refusal, Repo
+from modelbay.wire.hub import Hub, Refusal, Repo, refusal_of
 
 _NEAR = 0.6
 
@@ -43,6 +45,25 @@ def explained(
         f"{host_of(repo)} answered {refusal.status} about {repo.id}{said}",
         hint="check the name and the endpoint's address",
     )
+
+
+def file_refused(
+    answer: Answer, hub: Hub, repo: Repo, path: str, *, variable: str
+) -> ModelbayError:
+    """The error for a refused file: by the Hub itself, or by the store it redirects to."""
+    refusal = refusal_of(answer)
+    if refusal.kind in {"forbidden", "missing"} and not refusal.said:
+        # The Hub gives a reason with every refusal; S3 and CDNs answer in XML.
+        return ServerTrouble(
+            f"the store behind {host_of(repo)} answered {answer.status} for {clean(path)}",
+            hint="run the same command again: it asks for a new link",
+        )
+    if refusal.kind in {"entry", "missing"}:
+        return FileNotFound(
+            f"{repo.id} on {host_of(repo)} has no file {clean(path)}",
+            hint=f"look at its files: {repo.page}/tree/main",
+        )
+    return explained(refusal, hub, repo, variable=variable)
 
 
 def gated(repo: Repo, hub: Hub, variable: str) -> ModelbayError:

@@ -1,14 +1,15 @@
 """Any http(s) address of one file (protocols-rest F)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, NoReturn
+from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from modelbay.errors import (
     CredentialMissing,
     CredentialRefused,
     LoginPage,
+    ModelbayError,
     ModelNotFound,
     RefError,
     ServerTrouble,
@@ -83,7 +84,7 @@ class Url:
         credential = self._means.credentials.find(self.name, url)
         answer = self._means.client.probe(url, credential=credential)
         if answer.status not in {200, 206} and _size(answer) != 0:
-            _refuse(answer, url, credential, self._means.credentials.variable(self.name, url))
+            raise self._refusal(answer, url, credential)
         _refuse_page(answer, url)
         etag, modified = _validators(answer)
         file = ModelFile(_name(answer, url), _size(answer), etag=_strong(etag))
@@ -99,7 +100,15 @@ class Url:
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Http:
         url = snapshot.table.get("url", str(snapshot.ref))
         credential = self._means.credentials.find(self.name, url)
-        return Http(url, credential=credential, etag=file.etag)
+
+        def explain(status: int, headers: Mapping[str, str], start: str) -> ModelbayError:
+            return self._refusal(Answer(status, url, start.encode(), headers), url, credential)
+
+        return Http(url, credential=credential, explain=explain, etag=file.etag)
+
+    def _refusal(self, answer: Answer, url: str, credential: Credential | None) -> ModelbayError:
+        variable = self._means.credentials.variable(self.name, url)
+        return _refusal(answer.status, shown_url(url), credential, variable)
 
 
 def _canonical(scheme: str, address: str) -> str:
@@ -217,26 +226,26 @@ def _refuse_page(answer: Answer, url: str) -> None:
     )
 
 
-def _refuse(answer: Answer, url: str, credential: Credential | None, variable: str) -> NoReturn:
-    shown = shown_url(url)
-    if answer.status in {401, 403} and credential is None:
-        raise CredentialMissing(
-            f"{shown} may not be read without a token (it answered {answer.status})",
+def _refusal(
+    status: int, shown: str, credential: Credential | None, variable: str
+) -> ModelbayError:
+    if status in {401, 403} and credential is None:
+        return CredentialMissing(
+            f"{shown} may not be read without a token (it answered {status})",
             hint=f"`export {variable}=<token>` and run the same command again; "
             "a signed address may have expired",
         )
-    if answer.status in {401, 403} and credential is not None:
-        raise CredentialRefused(
-            f"{shown} refused the token from {credential.label} (it answered {answer.status})",
+    if status in {401, 403} and credential is not None:
+        return CredentialRefused(
+            f"{shown} refused the token from {credential.label} (it answered {status})",
             hint=f"put another token into {variable}",
         )
-    if answer.status in {404, 410}:
-        gone = "is gone for good" if answer.status == 410 else "is not there"
-        raise ModelNotFound(
-            f"{shown} {gone} (it answered {answer.status})",
-            hint="check the address in a browser",
+    if status in {404, 410}:
+        gone = "is gone for good" if status == 410 else "is not there"
+        return ModelNotFound(
+            f"{shown} {gone} (it answered {status})", hint="check the address in a browser"
         )
-    raise ServerTrouble(
-        f"{shown} answered {answer.status} where a file was expected",
+    return ServerTrouble(
+        f"{shown} answered {status} where a file was expected",
         hint="check the address in a browser",
     )
