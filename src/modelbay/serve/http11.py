@@ -106,10 +106,11 @@ class Listener:
         """Stops listening and cuts every connection. Idempotent."""
         self._closed = True
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+            # Not every system wakes an accept() whose socket is closed under it.
+            socket.create_connection(self._socket.getsockname()[:2], timeout=1).close()
         if self._accepting.is_alive():
             self._accepting.join(timeout=5)
+        self._socket.close()
         for live in list(self._live):
             with contextlib.suppress(OSError):
                 live.shutdown(socket.SHUT_RDWR)
@@ -119,9 +120,10 @@ class Listener:
             try:
                 connection, peer = self._socket.accept()
             except OSError:
-                if self._closed:
-                    return
                 continue
+            if self._closed:
+                connection.close()
+                return
             self._live.add(connection)
             threading.Thread(
                 target=self._converse, args=(connection, str(peer[0])), daemon=True
