@@ -68,7 +68,8 @@ class Dir:
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
         with disk_errors(step.target):
             if step.action is Action.LINK and step.source is not None:
-                self._home.copied_in(step.source, step.part, observed or step.file.digests)
+                wanted = observed or step.file.digests
+                observed = self._home.copied_in(step.source, step.part, wanted)
             replaces = step.action is Action.REPLACE
             if replaces:
                 refuse_other_than_file(self._root, step.target)

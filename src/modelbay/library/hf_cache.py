@@ -185,7 +185,8 @@ class HfCache:
             if step.action is not Action.LINK:
                 self._publish(home, step, observed)
             elif step.source is not None and step.source != step.blob:
-                home.copied_in(step.source, step.part, observed or step.file.digests)
+                wanted = observed or step.file.digests
+                observed = home.copied_in(step.source, step.part, wanted)
                 self._publish(home, step, observed)
             if step.blob != step.target:
                 self._reach(home, step, observed)

@@ -81,7 +81,7 @@ class Home:
         for older in folder.glob(f"{record}.*"):
             older.unlink(missing_ok=True)
         part.rename(kept)
-        part.with_suffix(".journal").unlink(missing_ok=True)
+        journal_of(part).unlink(missing_ok=True)
         return kept
 
     def clear_quarantine(self, record: str) -> None:
@@ -125,7 +125,7 @@ class Home:
                     raise
                 _rename(_carried(part, final, observed), folder, name, over=over)
                 part.unlink()
-        part.with_suffix(".journal").unlink(missing_ok=True)
+        journal_of(part).unlink(missing_ok=True)
 
     def note(
         self,
@@ -139,12 +139,22 @@ class Home:
         digests = observed or self.records.observe(path, ("sha256",))
         self.records.add(record, snapshot, step.file.path, path, digests)
 
-    def copied_in(self, source: Path, part: Path, wanted: tuple[Digest, ...]) -> None:
-        """The bytes of `source` as `part`, ready to be published. Raises WrongBytes, OSError."""
+    def copied_in(self, source: Path, part: Path, wanted: tuple[Digest, ...]) -> tuple[Digest, ...]:
+        """The bytes of `source` as `part`, ready to be published, and their observed digests.
+        Raises WrongBytes when they are not the wanted ones (any more), OSError.
+        """
         part.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
-        if clone(source, part) == "copy":
-            _prove(part, wanted)
+        way = clone(source, part)
+        known = self.records.unchanged(source)
+        if way != "copy" and known and all(digest in known for digest in wanted):
+            return known
+        return _proven(part, wanted)
+
+
+def journal_of(part: Path) -> Path:
+    """The name of the engine's journal, which goes when its part does."""
+    return part.with_name(part.name.removesuffix(".part") + ".journal")
 
 
 def part_key(snapshot: Snapshot, file: ModelFile) -> str:
@@ -230,16 +240,19 @@ def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:
     near = final.with_name(f".{part.stem[:32]}{NAME}-part")
     near.unlink(missing_ok=True)
     clone(part, near, hard=False)
-    _prove(near, observed)
+    _proven(near, observed)
     return near
 
 
-def _prove(copy: Path, wanted: tuple[Digest, ...]) -> None:
-    found = hash_file(copy, [digest.algorithm for digest in wanted])
+def _proven(copy: Path, wanted: tuple[Digest, ...]) -> tuple[Digest, ...]:
+    algorithms = dict.fromkeys(["sha256", *(digest.algorithm for digest in wanted)])
+    found = hash_file(copy, algorithms)
     wrong = disagreement(wanted, found)
     if wrong is not None:
         copy.unlink()
         raise WrongBytes(
-            f"a copy to {clean(copy.parent)} came out wrong: expected {wrong[0]}, got {wrong[1]}",
-            hint="check the disk (`dmesg`), then run the same command again",
+            f"a copy for {clean(copy.parent.parent)} came out wrong: expected {wrong[0]}, "
+            f"got {wrong[1]}",
+            hint="run the same command again: the bytes are then fetched instead",
         )
+    return found

@@ -82,6 +82,14 @@ class Records:
             self._all().setdefault(file, {})[_READ_ONLY] = seen
         return digests
 
+    def unchanged(self, path: Path) -> tuple[Digest, ...]:
+        """The digests observed of `path` if it is still as it was then, else none."""
+        if not path.is_relative_to(self._base):
+            return ()
+        status = path.stat()
+        matching = (known for known in self._of(self._file(path)) if known.matches(status))
+        return next((known.digests for known in matching if known.digests), ())
+
     def ours(self, path: Path) -> Known | None:
         """The record of `path` if modelbay put it there and it has not changed since."""
         status = path.lstat()
