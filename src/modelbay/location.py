@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from modelbay.errors import ModelbayError
 from modelbay.refs import ModelRef
 from modelbay.text import Secret
 
@@ -41,6 +42,8 @@ class Http:
     credential: Credential | None = None
     sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
     expires: float | None = None
+    explain: Callable[[int, Mapping[str, str], str], ModelbayError] | None = None
+    """What a refusal (status, headers in lower case, start of the body) means to the source."""
     etag: str | None = None
     """The strong validator known beforehand, unquoted."""
 
@@ -53,7 +56,7 @@ class Local:
 
 
 class OpenAt(Protocol):
-    def __call__(self, offset: int) -> Iterator[bytes]: ...
+    def __call__(self, offset: int, /) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)

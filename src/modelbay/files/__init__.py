@@ -5,16 +5,19 @@ were hashed and fsynced; then its folder is fsynced. POSIX is called by name her
 """
 
 from modelbay.files.durable import (
+    close,
     disk_error,
     disk_errors,
     free_space,
     make_dir,
     open_part,
     publish,
-    reserve,
+    read_at,
     same_volume,
     sync_data,
     sync_dir,
+    sync_file,
+    truncate,
     write_at,
     write_atomic,
 )
@@ -27,6 +30,7 @@ __all__ = [
     "LockUnsupported",
     "Way",
     "clone",
+    "close",
     "disk_error",
     "disk_errors",
     "folder_below",
@@ -39,11 +43,13 @@ __all__ = [
     "point",
     "publish",
     "publish_new",
-    "reserve",
+    "read_at",
     "same_volume",
     "sync_data",
     "sync_dir",
+    "sync_file",
     "taken_by",
+    "truncate",
     "write_at",
     "write_atomic",
 ]

@@ -84,18 +84,30 @@ def write_at(descriptor: int, view: memoryview, offset: int) -> None:
         done += os.pwrite(descriptor, view[done:], offset + done)
 
 
-def reserve(descriptor: int, size: int) -> None:
-    """Asks for `size` bytes of room at once, so that a full disk is known before byte 1.
+def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+    """Fills `view` from `offset` as far as the file goes; how many bytes. Raises OSError."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if not count:
+            break
+        done += count
+    return done
 
-    Raises OSError with ENOSPC. File systems that cannot reserve are left sparse.
+
+def sync_file(descriptor: int) -> None:
+    """Makes content and size durable. Never called again after it failed: Linux forgets the
+    pages it could not write. Raises OSError.
     """
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise
-    except AttributeError:
-        return
+    os.fsync(descriptor)
+
+
+def truncate(descriptor: int, size: int) -> None:
+    os.ftruncate(descriptor, size)
+
+
+def close(descriptor: int) -> None:
+    os.close(descriptor)
 
 
 def write_atomic(

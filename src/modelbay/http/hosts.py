@@ -71,10 +71,10 @@ class Hosts:
         what he finds.
         """
         host = self._of(url)
-        self._await_turn(host, wait)
         while not host.slots.acquire(timeout=_POLL):
             wait(0)
         try:
+            self._await_turn(host, wait)
             yield
         finally:
             host.slots.release()

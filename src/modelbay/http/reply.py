@@ -1,13 +1,18 @@
 """One open answer, whose body goes straight into the caller's buffers."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
 
+from modelbay.errors import ModelbayError
 from modelbay.http.backend import Connection, Cut, is_private
 from modelbay.http.trouble import explained, translated
 
 if TYPE_CHECKING:
     import httpx2
+
+_WORTH_READING = 16 << 10
+"""A rest of at most this is read, so that the connection (after a redirect, say) lives on."""
 
 
 class Reply:
@@ -92,6 +97,10 @@ class Reply:
                         pass
             elif self._raw and self._connection is not None:
                 self._connection.close()
+            elif not self._ended and self.length is not None and self.length <= _WORTH_READING:
+                with contextlib.suppress(ModelbayError), translated(self.url):
+                    for _ in self._response.iter_raw():
+                        pass
         finally:
             if self._cut is not None and self._connection is not None:
                 self._cut.remove(self._connection)

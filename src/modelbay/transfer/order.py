@@ -1,8 +1,8 @@
 """What the engine is asked for, what it tells meanwhile, and what it answers."""
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -76,8 +76,16 @@ class Stop:
         for hook in list(self._hooks):
             hook()
 
-    def on_set(self, hook: Callable[[], None]) -> None:
+    @contextmanager
+    def calling(self, hook: Callable[[], None]) -> Iterator[None]:
+        """Calls `hook` when set inside the block, or at once when it was before."""
         self._hooks.append(hook)
+        try:
+            if self.is_set():
+                hook()
+            yield
+        finally:
+            self._hooks.remove(hook)
 
     def check(self) -> None:
         """Raises Interrupted once set."""
@@ -89,6 +97,5 @@ class Stop:
 
     def wait(self, seconds: float) -> None:
         """Sleeps at most that long. Raises Interrupted once set."""
-        deadline = time.monotonic() + seconds
-        self._event.wait(max(0.0, deadline - time.monotonic()))
+        self._event.wait(max(0.0, seconds))
         self.check()

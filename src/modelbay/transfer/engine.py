@@ -1,0 +1,222 @@
+"""One file, perfectly: fetch, resume, verify. Blocking; threads are the caller's and ours."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from modelbay import files
+from modelbay.digest import disagreement
+from modelbay.errors import ModelbayError, UpstreamChanged, WrongBytes
+from modelbay.http import Client
+from modelbay.http.hosts import Patience
+from modelbay.location import Http, Local, Location, Stream
+from modelbay.text import clean
+from modelbay.transfer import journal
+from modelbay.transfer.bucket import Bucket
+from modelbay.transfer.front import Buffers
+from modelbay.transfer.limits import BUFFER, SMALL, Limits
+from modelbay.transfer.order import Fetched, Order, Progress, Stop
+from modelbay.transfer.patience import Tries
+from modelbay.transfer.pieces import PieceMap
+from modelbay.transfer.ranged import Ranged
+from modelbay.transfer.remote import Changed, NoRanges, Remote
+from modelbay.transfer.single import Single
+
+_CLEAN_RESTARTS = 1
+
+
+class Engine:
+    """Moves bytes for everybody in this process. Holds the bandwidth bucket and the buffers."""
+
+    def __init__(self, client: Client, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.bucket = Bucket(self.limits.bandwidth)
+        self._client = client
+        self._buffers = Buffers(self.limits.buffers)
+        limits_ = self.limits
+        client.hosts.patience = Patience(
+            limits_.backoff, limits_.backoff_cap, limits_.tries, limits_.wait_cap
+        )
+
+    def fetch(self, order: Order, progress: Progress, stop: Stop) -> Fetched:
+        """The bytes of `order` in its part: whole, hashed, equal to every claimed digest, and
+        fsynced. Resumes what an earlier run left.
+
+        Raises Interrupted (the part is kept), WrongBytes and UpstreamChanged (the wrong bytes
+        lie in quarantine), AccessError, NotFound, NetworkError, DiskError.
+        """
+        progress.size = order.size
+        ranged, restarts = True, 0
+        tries = Tries(self._client.hosts.patience, self.limits.progress)
+        while True:
+            stop.check()
+            progress.state = "connecting"
+            try:
+                location = order.locate()
+                fetched = self._once(order, location, progress, stop, tries, ranged=ranged)
+                self._verify(order, fetched)
+            except NoRanges:
+                ranged = False
+                progress.note = "its server knows no ranges: from the start, in one go"
+                continue
+            except Changed as change:
+                restarts += 1
+                self._start_over(order, progress, f"{change}: started over")
+                if restarts > _CLEAN_RESTARTS:
+                    raise UpstreamChanged(
+                        f"{clean(order.name)} keeps changing on its server while it is read "
+                        f"({change})",
+                        hint="nothing was published; try again when its publisher is done",
+                    ) from change
+                continue
+            except _Wrong as wrong:
+                restarts += 1
+                self._quarantine(order)
+                if restarts > _CLEAN_RESTARTS:
+                    raise wrong.error from None
+                self._start_over(order, progress, "wrong bytes came: started over")
+                continue
+            journal.path_of(order.part).unlink(missing_ok=True)
+            self._release_quarantine(order)
+            return fetched
+
+    def _once(
+        self,
+        order: Order,
+        location: Location,
+        progress: Progress,
+        stop: Stop,
+        tries: Tries,
+        *,
+        ranged: bool,
+    ) -> Fetched:
+        files.make_dir(order.part.parent, private=True)
+        single = Single(order, progress, stop, self.limits, self.bucket, self._buffers, tries)
+        match location:
+            case Stream():
+                return single.fetch_stream(location, _identity(order))
+            case Local(path):
+                return single.fetch_stream(Stream(_reader(path)), _identity(order))
+            case Http():
+                remote = Remote(
+                    self._client, order, self.limits, progress, stop, location, size=order.size
+                )
+                size = self._known_size(order, location) if ranged else order.size
+                if not ranged or size is None or size < SMALL:
+                    return single.fetch_http(remote)
+                remote.size = progress.size = size
+                return self._ranged(remote, single, size)
+        raise TypeError(f"{location!r} was not followed to its end")
+
+    def _known_size(self, order: Order, location: Http) -> int | None:
+        if order.size is not None:
+            return order.size
+        answer = self._client.probe(
+            location.url, headers=location.headers, credential=location.credential
+        )
+        total = (answer.header("content-range") or "").rpartition("/")[2]
+        return int(total) if answer.status == 206 and total.isdigit() else None
+
+    def _ranged(self, remote: Remote, single: Single, size: int) -> Fetched:
+        order, progress = remote.order, remote.progress
+        pieces = PieceMap(size, self.limits.run_ahead())
+        found = journal.read(order.part)
+        identity = _identity(order)
+        if found is not None and found.size == size and found.identity == identity:
+            pieces.here = list(found.spans)
+            progress.resumed = progress.received = found.held
+            descriptor = files.open_part(order.part)
+        else:
+            with files.disk_errors(order.part):
+                journal.remove(order.part)
+            descriptor = files.open_part(order.part)
+        run = Ranged(
+            remote,
+            order,
+            progress,
+            single.stop,
+            self.limits,
+            self.bucket,
+            self._buffers,
+            single.tries,
+            descriptor,
+            pieces,
+            identity,
+        )
+        try:
+            fetched = run.fetch()
+            with files.disk_errors(order.part):
+                files.sync_file(descriptor)
+            return fetched
+        finally:
+            run.close()
+
+    def _verify(self, order: Order, fetched: Fetched) -> None:
+        """Raises _Wrong unless the bytes are what was claimed."""
+        differing = disagreement(order.digests, fetched.digests)
+        if differing is not None:
+            claimed, observed = differing
+            raise _Wrong(
+                WrongBytes(
+                    f"{clean(order.name)} arrived with other bytes than promised: expected "
+                    f"{claimed}, found {observed}",
+                    hint="nothing was published, the wrong bytes lie in .modelbay/quarantine; "
+                    "look at the model's page, or try another mirror",
+                )
+            )
+        if order.size is not None and fetched.size != order.size:
+            raise _Wrong(
+                WrongBytes(
+                    f"{clean(order.name)} arrived with {fetched.size} bytes, "
+                    f"{order.size} were expected",
+                    hint="nothing was published; look at the model's page",
+                )
+            )
+
+    def _start_over(self, order: Order, progress: Progress, why: str) -> None:
+        with files.disk_errors(order.part):
+            journal.remove(order.part)
+        progress.received = progress.hashed = progress.resumed = 0
+        progress.note = why
+
+    def _quarantine(self, order: Order) -> None:
+        """Moves the wrong bytes aside, one file for each part name."""
+        kept = _quarantined(order.part)
+        if kept is None:
+            return
+        with files.disk_errors(kept):
+            files.make_dir(kept.parent, private=True)
+            order.part.replace(kept)
+
+    def _release_quarantine(self, order: Order) -> None:
+        kept = _quarantined(order.part)
+        if kept is not None:
+            kept.unlink(missing_ok=True)
+
+
+class _Wrong(Exception):
+    def __init__(self, error: ModelbayError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _quarantined(part: Path) -> Path | None:
+    if part.parent.name != "parts":
+        return None
+    return part.parent.parent / "quarantine" / part.name
+
+
+def _identity(order: Order) -> str:
+    """What a part's journal names its bytes by: a digest if one is known, else the validator."""
+    if order.digests:
+        return str(order.digests[0])
+    return f"validator:{order.validator}" if order.validator else "unvalidated"
+
+
+def _reader(path: Path) -> Callable[[int], Iterator[bytes]]:
+    def read(offset: int) -> Iterator[bytes]:
+        with files.disk_errors(path), path.open("rb") as stream:
+            stream.seek(offset)
+            while chunk := stream.read(BUFFER):
+                yield chunk
+
+    return read

@@ -1,0 +1,172 @@
+"""Hashing that follows the finished front, so that it is done almost with the last byte.
+
+Received buffers are kept, while there is room, until the front reaches them; only what ran
+further ahead is read back from the part.
+"""
+
+import errno
+import hashlib
+import threading
+from typing import Any
+
+from blake3 import blake3
+
+from modelbay import files
+from modelbay.digest import Algorithm, Digest
+from modelbay.transfer.limits import BUFFER, SUM_SIZE
+from modelbay.transfer.pieces import PieceMap
+
+
+class Buffers:
+    """At most `most` buffers of 1 MiB for stashing; a connection always gets one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._made = 0
+        self._free: list[bytearray] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> bytearray:
+        """A buffer for a connection; made when none is free."""
+        return self.spare(beyond=True) or bytearray(BUFFER)
+
+    def spare(self, *, beyond: bool = False) -> bytearray | None:
+        """A free buffer, or None when all are in use."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            if self._made >= self._most and not beyond:
+                return None
+            self._made += 1
+        return bytearray(BUFFER)
+
+    def give(self, buffer: bytearray) -> None:
+        with self._lock:
+            if self._made > self._most:
+                self._made -= 1
+            else:
+                self._free.append(buffer)
+
+
+class Hasher:
+    """sha256, what else was claimed, and blake3 of every 16 MiB, fed in order."""
+
+    def __init__(self, algorithms: set[Algorithm], size: int | None) -> None:
+        self._hashes: dict[Algorithm, Any] = {"sha256": hashlib.sha256()}
+        if "blake3" in algorithms:
+            self._hashes["blake3"] = blake3()
+        for name in algorithms & {"sha1", "md5", "sha512"}:
+            self._hashes[name] = hashlib.new(name, usedforsecurity=False)
+        if "git-sha1" in algorithms and size is not None:
+            git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            self._hashes["git-sha1"] = git
+        self._sums: list[bytes] = []
+        self._sum = blake3()
+        self.position = 0
+
+    def feed(self, view: memoryview) -> None:
+        for value in self._hashes.values():
+            value.update(view)
+        while view:
+            room = SUM_SIZE - self.position % SUM_SIZE
+            self._sum.update(view[:room])
+            self.position += len(view[:room])
+            if self.position % SUM_SIZE == 0:
+                self._close_sum()
+            view = view[room:]
+
+    def _close_sum(self) -> None:
+        self._sums.append(self._sum.digest())
+        self._sum = blake3()
+
+    def observed(self) -> tuple[Digest, ...]:
+        """The digests of everything fed so far."""
+        return tuple(
+            Digest(name, value.hexdigest(), observed=True) for name, value in self._hashes.items()
+        )
+
+    def sums(self) -> tuple[bytes, ...]:
+        last = [self._sum.digest()] if self.position % SUM_SIZE or not self._sums else []
+        return (*self._sums, *last)
+
+
+class Front(threading.Thread):
+    """Hashes a part in order while it fills. Ends when the whole file is hashed."""
+
+    def __init__(self, descriptor: int, pieces: PieceMap, hasher: Hasher, buffers: Buffers) -> None:
+        super().__init__(name="modelbay-hash", daemon=True)
+        self.hasher = hasher
+        self.error: OSError | None = None
+        self._descriptor = descriptor
+        self._pieces = pieces
+        self._buffers = buffers
+        self._own = bytearray(BUFFER)
+        self._stash: dict[int, tuple[bytearray, int]] = {}
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def offer(self, offset: int, buffer: bytearray, length: int) -> bytearray:
+        """Keeps a written buffer for the front, if there is room; the buffer to use next."""
+        if self._ended or offset < self.hasher.position:
+            return buffer
+        spare = self._buffers.spare()
+        if spare is None:
+            return buffer
+        with self._lock:
+            earlier = self._stash.pop(offset, None)
+            self._stash[offset] = (buffer, length)
+        if earlier is not None:
+            self._buffers.give(earlier[0])
+        return spare
+
+    def run(self) -> None:
+        try:
+            while not self._ended and self.hasher.position < self._pieces.size:
+                front = self._pieces.await_front(self.hasher.position, 0.25)
+                while self.hasher.position < front:
+                    self._step(front)
+                    self._pieces.note_hashed(self.hasher.position)
+        except OSError as error:
+            self.error = error
+        finally:
+            self._drop_stash()
+
+    def _step(self, front: int) -> None:
+        position = self.hasher.position
+        with self._lock:
+            kept = self._stash.pop(position, None)
+            ahead = min((o for o in self._stash if o > position), default=front)
+        if kept is None:
+            self._read_back(min(front, ahead))
+            return
+        buffer, length = kept
+        self.hasher.feed(memoryview(buffer)[:length])
+        self._buffers.give(buffer)
+
+    def _read_back(self, limit: int) -> None:
+        position = self.hasher.position
+        view = memoryview(self._own)[: min(BUFFER, limit - position)]
+        count = files.read_at(self._descriptor, view, position)
+        if not count:
+            raise OSError(errno.EIO, "the part is shorter than what was written to it")
+        self.hasher.feed(view[:count])
+        self._drop_passed()
+
+    def _drop_passed(self) -> None:
+        with self._lock:
+            passed = [o for o in self._stash if o < self.hasher.position]
+            gone = [self._stash.pop(offset)[0] for offset in passed]
+        for buffer in gone:
+            self._buffers.give(buffer)
+
+    def _drop_stash(self) -> None:
+        with self._lock:
+            self._ended = True
+            gone = [buffer for buffer, _ in self._stash.values()]
+            self._stash.clear()
+        for buffer in gone:
+            self._buffers.give(buffer)
+
+    def end(self) -> None:
+        """Stops early; nothing may be asked of it afterwards."""
+        self._ended = True

@@ -1,0 +1,175 @@
+"""Which bytes of a file are here, under way and wanted next. Pure; one lock of its own.
+
+Pieces are handed out in file order, so that hashing can follow the finished front, and
+never further ahead of it than the window. A piece under way counts by its contiguous prefix.
+"""
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from modelbay.transfer.limits import MIB
+
+Span = tuple[int, int]
+_HEDGE_FACTOR = 4.0
+_HEDGE_LEAST_SECONDS = 2.0
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same bytes as sorted spans that neither touch nor overlap."""
+    result: list[Span] = []
+    for start, end in sorted(spans):
+        if start >= end:
+            continue
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+@dataclass(eq=False, slots=True)
+class Piece:
+    """`[start, end)` asked of one connection; `[start, at)` is written."""
+
+    start: int
+    end: int
+    at: int
+    since: float = field(default_factory=time.monotonic)
+    hedge: bool = False
+    hedged: bool = False
+
+
+@dataclass(eq=False)
+class PieceMap:
+    """The state of one file of `size` bytes."""
+
+    size: int
+    window: int
+    here: list[Span] = field(default_factory=list)
+    hashed: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    changed: threading.Condition = field(init=False)
+    _moved: threading.Condition = field(init=False)
+    """Told at every write, for the one thread that hashes; `changed` wakes everybody."""
+    _flying: list[Piece] = field(default_factory=list)
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=16))
+
+    def __post_init__(self) -> None:
+        self.changed = threading.Condition(self._lock)
+        self._moved = threading.Condition(self._lock)
+
+    def take(self, length: int) -> Piece | None:
+        """The next wanted piece of at most `length` bytes, or None while nothing may start."""
+        with self.changed:
+            start, end = self._gap()
+            if start < self.size and start - self.hashed < self.window:
+                piece = Piece(start, min(end, start + length), start)
+                self._flying.append(piece)
+                return piece
+            return self._hedged()
+
+    def _gap(self) -> Span:
+        """The first span that is neither here nor under way; empty at the end of the file."""
+        covered = merged([*self.here, *((p.start, p.end) for p in self._flying)])
+        position = 0
+        for start, end in covered:
+            if start > position:
+                return position, start
+            position = end
+        return position, self.size
+
+    def _hedged(self) -> Piece | None:
+        """A second go at the missing tail of a front piece that takes far too long."""
+        front = self._front()
+        slow = next((p for p in self._flying if p.start <= front < p.end), None)
+        if slow is None or slow.hedged or slow.hedge:
+            return None
+        usual = statistics.median(self._seconds) if self._seconds else 0.0
+        if time.monotonic() - slow.since < max(_HEDGE_LEAST_SECONDS, _HEDGE_FACTOR * usual):
+            return None
+        slow.hedged = True
+        piece = Piece(slow.at, slow.end, slow.at, hedge=True)
+        self._flying.append(piece)
+        return piece
+
+    def advance(self, piece: Piece, at: int) -> bool:
+        """Notes that `piece` is written up to `at`. False when the rest of it came another way."""
+        with self.changed:
+            piece.at = at
+            self._moved.notify()
+            if not (piece.hedge or piece.hedged):
+                return True
+            return not any(start <= at and piece.end <= end for start, end in self._written())
+
+    def release(self, piece: Piece) -> None:
+        """Ends a piece; what it did not write is wanted again."""
+        with self.changed:
+            self._flying.remove(piece)
+            self.here = merged([*self.here, (piece.start, piece.at)])
+            if piece.at >= piece.end:
+                self._seconds.append(time.monotonic() - piece.since)
+            for other in self._flying:
+                other.hedged = other.hedged and not piece.hedge
+            self.changed.notify_all()
+            self._moved.notify()
+
+    def forget(self) -> None:
+        """Starts over: nothing is here."""
+        with self.changed:
+            self.here, self._flying, self.hashed = [], [], 0
+            self.changed.notify_all()
+            self._moved.notify()
+
+    def note_hashed(self, position: int) -> None:
+        """Where hashing stands; everybody is woken when it is done."""
+        with self.changed:
+            self.hashed = position
+            if position >= self.size:
+                self.changed.notify_all()
+
+    def _written(self) -> list[Span]:
+        return merged([*self.here, *((p.start, p.at) for p in self._flying)])
+
+    def written(self) -> list[Span]:
+        """Every byte that is in the part, pieces under way by their prefix."""
+        with self.changed:
+            return self._written()
+
+    def _front(self) -> int:
+        written = self._written()
+        return written[0][1] if written and written[0][0] == 0 else 0
+
+    def front(self) -> int:
+        """The end of what is written without a gap from byte 0."""
+        with self.changed:
+            return self._front()
+
+    def await_front(self, beyond: int, seconds: float) -> int:
+        """The front, once it is past `beyond`, or as it is after `seconds`."""
+        with self.changed:
+            self._moved.wait_for(lambda: self._front() > beyond, seconds)
+            return self._front()
+
+    def held(self) -> int:
+        with self.changed:
+            return sum(end - start for start, end in self._written())
+
+    def complete(self) -> bool:
+        with self.changed:
+            return self.here == [(0, self.size)] or self.size == 0
+
+    def await_change(self, seconds: float) -> None:
+        with self.changed:
+            self.changed.wait(seconds)
+
+
+def piece_length(rate: float | None, start: int, least: int, most: int, seconds: float) -> int:
+    """Bytes for the next piece: what a connection of that rate brings in `seconds`."""
+    if rate is None:
+        return min(max(start, least), most)
+    whole = int(rate * seconds) // MIB * MIB
+    return min(max(whole, least), most)

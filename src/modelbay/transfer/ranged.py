@@ -1,0 +1,308 @@
+"""A large file over several connections: pieces in file order, hashed as they arrive."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from modelbay import files
+from modelbay.errors import Interrupted, ModelbayError, NetworkError, ServerTrouble, Unreachable
+from modelbay.http import Reply
+from modelbay.text import clean
+from modelbay.transfer import journal
+from modelbay.transfer.bucket import Bucket
+from modelbay.transfer.front import Buffers, Front, Hasher
+from modelbay.transfer.inspection import LOOK, inspect
+from modelbay.transfer.limits import Limits
+from modelbay.transfer.order import Fetched, Order, Progress, Stop
+from modelbay.transfer.patience import Tries
+from modelbay.transfer.pieces import Piece, PieceMap, piece_length
+from modelbay.transfer.remote import AddressRanOut, Changed, NoRanges, Remote
+
+_FLUSH_SECONDS = 0.25
+_TICK = 0.1
+
+
+@dataclass
+class Ranged:
+    """One run over one part. `fetch` gives the verified bytes' digests or raises."""
+
+    remote: Remote
+    order: Order
+    progress: Progress
+    stop: Stop
+    limits: Limits
+    bucket: Bucket
+    buffers: Buffers
+    tries: Tries
+    descriptor: int
+    pieces: PieceMap
+    identity: str
+    failure: BaseException | None = None
+    front: Front = field(init=False)
+    allowed: int = 1
+    """Connections that may work; fewer after the CDN refused some."""
+    looked: threading.Event = field(default_factory=threading.Event)
+    _journaled: float = field(default_factory=time.monotonic)
+    _journal_lock: threading.Lock = field(default_factory=threading.Lock)
+    _gate: threading.Condition = field(default_factory=threading.Condition)
+    _writing: int = 0
+    _sealed: bool = False
+
+    def fetch(self) -> Fetched:
+        """Blocks until the part is whole, hashed and fsynced.
+
+        Raises Changed, NoRanges, Interrupted, ModelbayError.
+        """
+        algorithms = {digest.algorithm for digest in self.order.digests}
+        hasher = Hasher(algorithms, self.pieces.size)
+        front = self.front = Front(self.descriptor, self.pieces, hasher, self.buffers)
+        if self.pieces.front() >= min(LOOK, self.pieces.size):
+            self.looked.set()
+        front.start()
+        with self.stop.calling(self.remote.cut.fall):
+            try:
+                self._start_connections()
+                self._watch(front)
+            except BaseException as error:
+                self._fail(error)
+                self._seal()
+                self.write_journal()
+                raise
+            finally:
+                self.remote.cut.fall()
+                self._seal()
+                front.end()
+        return Fetched(
+            self.order.part,
+            self.pieces.size,
+            front.hasher.observed(),
+            front.hasher.sums(),
+            self.remote.etag,
+        )
+
+    def _start_connections(self) -> None:
+        self.allowed = max(1, self.limits.connections)
+        for number in range(self.allowed):
+            threading.Thread(
+                target=self._connection, args=(number,), name="modelbay-get", daemon=True
+            ).start()
+
+    def _watch(self, front: Front) -> None:
+        """Follows the run to its end: the journal once a second, failures, the switch."""
+        while front.hasher.position < self.pieces.size:
+            self.stop.check()
+            if self.failure is not None:
+                raise self.failure
+            if front.error is not None:
+                raise files.disk_error(front.error, self.order.part)
+            self._count()
+            if time.monotonic() - self._journaled >= self.limits.journal_seconds:
+                self.write_journal()
+            self.pieces.await_change(_TICK)
+        front.join()
+        self._count()
+
+    def _count(self) -> None:
+        held = self.pieces.held()
+        self.progress.received = held
+        self.progress.hashed = self.pieces.hashed
+        if held >= self.pieces.size:
+            self.progress.state = "verifying"
+        elif self.progress.connections:
+            self.progress.state = "downloading"
+
+    def close(self) -> None:
+        """Closes the part; nobody writes or reads it any more."""
+        self._seal()
+        self.front.join()
+        files.close(self.descriptor)
+
+    def write_journal(self) -> None:
+        """Data, then journal; what is written meanwhile counts the next time."""
+        with self._journal_lock:
+            self._journaled = time.monotonic()
+            spans = tuple(self.pieces.written())
+            if not spans:
+                return
+            try:
+                files.sync_data(self.descriptor)
+                journal.write(
+                    self.order.part, journal.Journal(self.pieces.size, self.identity, spans)
+                )
+            except OSError as error:
+                self._fail(files.disk_error(error, self.order.part))
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error
+        self._wake()
+
+    def _wake(self) -> None:
+        self.looked.set()
+        with self.pieces.changed:
+            self.pieces.changed.notify_all()
+
+    def _over(self) -> bool:
+        return self.failure is not None or self.stop.is_set() or self.pieces.complete()
+
+    def _connection(self, number: int) -> None:
+        """One connection's life. Only the first works until the first bytes were looked at."""
+        buffer = self.buffers.take()
+        rate: float | None = None
+        try:
+            while not self._over():
+                if number >= self.allowed or (number and not self.looked.wait(_TICK)):
+                    self.pieces.await_change(_TICK)
+                    continue
+                piece = self.pieces.take(self._length(rate))
+                if piece is None:
+                    self.pieces.await_change(_TICK)
+                    continue
+                began, before = time.monotonic(), piece.at
+                try:
+                    buffer = self._read(piece, buffer)
+                finally:
+                    self.pieces.release(piece)
+                rate = self._rate(rate, piece.at - before, time.monotonic() - began)
+        except Interrupted as error:
+            self._fail(error)
+        except (ModelbayError, Changed, NoRanges) as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(files.disk_error(error, self.order.part))
+        finally:
+            self.buffers.give(buffer)
+
+    def _length(self, rate: float | None) -> int:
+        limits = self.limits
+        return piece_length(
+            rate, limits.piece_start, limits.piece_min, limits.piece_max, limits.piece_seconds
+        )
+
+    def _rate(self, before: float | None, count: int, seconds: float) -> float | None:
+        if count <= 0 or seconds <= 0:
+            return before
+        rate = count / seconds
+        return rate if before is None else (before + rate) / 2
+
+    def _read(self, piece: Piece, buffer: bytearray) -> bytearray:
+        """Brings `piece`, or as much of it as comes; transient trouble ends in a pause."""
+        try:
+            with self.remote.request(piece.at, piece.end, ranged=True) as reply:
+                self.progress.connections += 1
+                try:
+                    return self._drain(piece, reply, buffer)
+                finally:
+                    self.progress.connections -= 1
+        except NetworkError as error:
+            if self._over() or piece.at >= piece.end:
+                return buffer
+            if isinstance(error, AddressRanOut):
+                # Some CDNs refuse many ranges at once with the same 403 (SURPRISES H12).
+                self.allowed = max(1, self.allowed - 1)
+            self.tries.failed(error, self.pieces.held(), self.progress, self.stop)
+            return buffer
+
+    def _drain(self, piece: Piece, reply: Reply, buffer: bytearray) -> bytearray:
+        view, filled, written = memoryview(buffer), 0, time.monotonic()
+        floor = Floor(self.limits)
+        while piece.at + filled < piece.end:
+            room = min(len(view) - filled, piece.end - piece.at - filled)
+            trouble: NetworkError | None = None
+            try:
+                count = reply.read_into(
+                    view[filled : filled + self.bucket.bite(room)], self.limits.stall
+                )
+                if not count:
+                    trouble = ended_early(self.order.name)
+            except NetworkError as error:
+                count, trouble = 0, error
+            filled += count
+            self.progress.fetched += count
+            now = time.monotonic()
+            trouble = trouble or floor.judge(count, now, self.order.name)
+            whole = filled == len(view) or piece.at + filled == piece.end
+            late = now - written >= _FLUSH_SECONDS and (filled >= LOOK or self.looked.is_set())
+            if filled and (whole or trouble or late):
+                self._look(piece, view[:filled], reply)
+                offset = piece.at
+                if not self._write(view[:filled], offset):
+                    return buffer
+                buffer = self.front.offer(offset, buffer, filled)
+                wanted = self.pieces.advance(piece, offset + filled)
+                view, filled, written = memoryview(buffer), 0, now
+                if not wanted:
+                    return buffer
+            if trouble is not None:
+                raise trouble
+            if self._over() and not self.pieces.complete():
+                return buffer
+            self.bucket.spend(count, self.stop.wait)
+        return buffer
+
+    def _write(self, view: memoryview, offset: int) -> bool:
+        """Writes unless the part is sealed: a late connection must not touch bytes that were
+        hashed, nor a descriptor that was closed.
+        """
+        with self._gate:
+            if self._sealed:
+                return False
+            self._writing += 1
+        try:
+            files.write_at(self.descriptor, view, offset)
+        finally:
+            with self._gate:
+                self._writing -= 1
+                self._gate.notify_all()
+        return True
+
+    def _seal(self) -> None:
+        with self._gate:
+            self._sealed = True
+            self._gate.wait_for(lambda: not self._writing)
+
+    def _look(self, piece: Piece, view: memoryview, reply: Reply) -> None:
+        """Inspects the very first bytes, before they reach the disk and others are asked for."""
+        if self.looked.is_set():
+            return
+        if piece.at == 0:
+            inspect(
+                bytes(view[:LOOK]),
+                suffix=self.order.suffix,
+                name=self.order.name,
+                url=reply.url,
+                content_type=reply.headers.get("content-type", ""),
+            )
+        self.looked.set()
+
+
+def ended_early(name: str) -> Unreachable:
+    return Unreachable(
+        f"the connection ended before {clean(name)} did",
+        hint="run the same command again; what arrived is kept",
+        transient=True,
+    )
+
+
+class Floor:
+    """The speed below which a connection counts as stalled."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._rate, self._seconds = limits.floor_rate, limits.floor_seconds
+        self._since, self._count = time.monotonic(), 0
+
+    def judge(self, count: int, now: float, name: str) -> NetworkError | None:
+        """The trouble, once a whole window brought less than the floor."""
+        self._count += count
+        if now - self._since < self._seconds:
+            return None
+        slow = self._count < self._rate * self._seconds
+        self._since, self._count = now, 0
+        if not slow or not self._rate:
+            return None
+        return ServerTrouble(
+            f"{clean(name)} came at less than {self._rate:.0f} bytes a second "
+            f"for {self._seconds:.0f} seconds",
+            hint="run the same command again; what arrived is kept",
+            transient=True,
+        )
