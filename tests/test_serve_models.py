@@ -17,7 +17,7 @@ from modelbay.serve.shelf import MemoryShelf, ShelfRepo
 SHELF = demo_shelf()
 WIDTHS = {"F32": 4, "BF16": 2}
 GGML = {0: (1, 4), 1: (1, 2), 8: (32, 34), 12: (256, 144)}
-FORMS = {2: "<H", 4: "<I", 6: "<f"}
+FORMS = {2: "<H", 4: "<I", 5: "<i", 6: "<f"}
 
 
 def repo_of(name: str, shelf: MemoryShelf = SHELF) -> ShelfRepo:

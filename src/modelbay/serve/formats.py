@@ -74,12 +74,14 @@ def _string(text: str) -> bytes:
 
 
 def _value(value: object) -> bytes:
-    """With its type number: string 8, uint32 4, uint16 2 for split keys, float32 6, array 9."""
+    """With its type number: string 8, uint32 4, uint16 2, int32 5, float32 6, array 9."""
     match value:
         case str():
             return struct.pack("<I", 8) + _string(value)
         case Short():
             return struct.pack("<IH", 2, value)
+        case Signed():
+            return struct.pack("<Ii", 5, value)
         case int():
             return struct.pack("<II", 4, value)
         case float():
@@ -90,4 +92,8 @@ def _value(value: object) -> bytes:
 
 
 class Short(int):
-    """A uint16, as `split.*` keys are."""
+    """A uint16, as `split.no` and `split.count` are."""
+
+
+class Signed(int):
+    """An int32, as `split.tensors.count` is."""

@@ -136,7 +136,7 @@ class Listener:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while self._turn(connection, reader, peer) and not self._closed:
                     pass
-        except (OSError, ValueError):
+        except OSError:
             return  # the client left, or close() did; there is nobody to tell
         finally:
             self._live.discard(connection)
@@ -202,7 +202,7 @@ def _read_body(reader: BinaryIO, headers: Mapping[str, str]) -> bytes:
             raise _Unreadable(400)
         return b"".join(_read_chunks(reader))
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()):
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
         raise _Unreadable(400)
     if int(length) > _BODY_LIMIT:
         raise _Unreadable(413)

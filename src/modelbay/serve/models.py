@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from modelbay.serve.content import Content, Generated
-from modelbay.serve.formats import Short, Tensor, gguf_head, safetensors_head
+from modelbay.serve.formats import Short, Signed, Tensor, gguf_head, safetensors_head
 from modelbay.serve.shelf import Facts, MemoryShelf
 
 LARGE_SHA256: Final = "20334b8ef750596766aa888d84506a5cab70b7836f39e4c5270fae0015043d06"
@@ -191,8 +191,8 @@ def _language(dtype: str, file_type: int, shard: int = 0) -> Generated:
     }
     if not shard:
         return _gguf(f"quants-{dtype}", metadata, tensors)
-    split = {"split.no": Short(shard - 1), "split.count": Short(2)}
-    split["split.tensors.count"] = Short(len(tensors))
+    split: dict[str, object] = {"split.no": Short(shard - 1), "split.count": Short(2)}
+    split["split.tensors.count"] = Signed(len(tensors))
     half = tensors[:5] if shard == 1 else tensors[5:]
     shown = metadata if shard == 1 else {"general.architecture": "llama"}
     return _gguf(f"quants-{dtype}-{shard}", {**shown, **split}, half)
