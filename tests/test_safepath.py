@@ -13,7 +13,7 @@ from modelbay.safepath import DEEPEST, SafeRelPath, refuse_clashes
 PIECES = [
     "..", ".", "", "/", "//", "\\", "..\\", "C:", "c:\\", "\\\\host\\share", "CON", "nul.txt", "COM1",
     "lpt9.safetensors", "a", "model.safetensors", " ", ".", "...", "\x00", "\n", "\x1b[2J", "~", "%2e%2e",
-    "%2f", "‮", "‥", "．．", "∕", "⁄", "﹨", "\ud800", "é", "e\u0301", ".modelbay", ".MODELBAY",
+    "%2f", "\u202e", "‥", "．．", "∕", "⁄", "﹨", "\ud800", "é", "e\u0301", ".modelbay", ".MODELBAY",
     "x" * 256, "-rf", "a:stream", "*", "?", '"', "|", "<", ">", "LPT¹", "conin$", "\x7f", "\x85", "\u2028",
 ]  # fmt: skip
 
@@ -29,9 +29,8 @@ def test_ten_thousand_hostile_names_never_leave_the_folder(tmp_path):
         except UnsafeName:
             refused += 1
             continue
-        landed = os.path.normpath(os.path.join(root, path))
-        assert landed.startswith(root + os.sep), text
-        assert landed == os.path.join(root, path), text
+        landed = os.path.normpath(f"{root}/{path}")
+        assert landed == f"{root}/{path}", text
         assert not PureWindowsPath(path).drive, text
         assert not PureWindowsPath(path).is_absolute(), text
         assert not {".", ".."} & set(PurePosixPath(path).parts), text
@@ -66,7 +65,7 @@ def test_ordinary_names_pass_unchanged(name):
     "name",
     [
         "", "/etc/passwd", "../x", "a/../b", "a/./b", "a//b", "a/", "a\\b", "C:x", "con", "AUX.json",
-        "com¹.bin", "x.", "x ", " x", "a /b", "line\nbreak", "\x1b[31m", "rlo‮", "zero​width", "\ud800",
+        "com¹.bin", "x.", "x ", " x", "a /b", "line\nbreak", "\x1b[31m", "rlo\u202e", "zero\u200bwidth", "\ud800",
         ".modelbay/x", "x/.ModelBay", "a" * 256, "é" * 128, "/".join("a" * (DEEPEST + 1)), "x?y", "tab\t",
     ],
 )  # fmt: skip

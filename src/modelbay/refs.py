@@ -128,7 +128,7 @@ def parse(text: str, forms: Iterable[RefForm]) -> ModelRef:
             if raw.scheme == form.name and raw.scheme not in form.schemes and not raw.slashes:
                 inner = split(text.partition(":")[2])
                 if inner is not None and inner.scheme in form.schemes:
-                    return form.read_ref(inner)
+                    return _insisted(form, form.read_ref(inner), forms)
     for form in forms:
         found = form.recognise(text)
         if found is not None:
@@ -146,6 +146,13 @@ def parse(text: str, forms: Iterable[RefForm]) -> ModelRef:
         f"{clean(text, limit=200)!r} cannot be read as a model's name",
         hint="try hf://org/name, org/name, or an https:// address",
     )
+
+
+def _insisted(form: RefForm, ref: ModelRef, forms: Iterable[RefForm]) -> ModelRef:
+    """`ref`, which keeps its `source:` where it would otherwise be read as another's page."""
+    if any(other.recognise(str(ref)) is not None for other in forms if other is not form):
+        return replace(ref, scheme=f"{form.name}:{ref.scheme}")
+    return ref
 
 
 def _refuse_unreadable(text: str) -> None:

@@ -80,7 +80,7 @@ class Url:
 
     def resolve(self, ref: ModelRef) -> Snapshot:
         """Asks for one byte. Raises NotFound, AccessError, LoginPage, NetworkError."""
-        url = str(ref)
+        url = _address(ref)
         credential = self._means.credentials.find(self.name, url)
         answer = self._means.client.probe(url, credential=credential)
         if answer.status not in {200, 206} and _size(answer) != 0:
@@ -98,7 +98,7 @@ class Url:
         )
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Http:
-        url = snapshot.table.get("url", str(snapshot.ref))
+        url = snapshot.table.get("url") or _address(snapshot.ref)
         credential = self._means.credentials.find(self.name, url)
 
         def explain(status: int, headers: Mapping[str, str], start: str) -> ModelbayError:
@@ -109,6 +109,11 @@ class Url:
     def _refusal(self, answer: Answer, url: str, credential: Credential | None) -> ModelbayError:
         variable = self._means.credentials.variable(self.name, url)
         return _refusal(answer.status, shown_url(url), credential, variable)
+
+
+def _address(ref: ModelRef) -> str:
+    """The address alone: a ref may begin with `url:` to keep it from other sources."""
+    return f"{ref.scheme.rpartition(':')[2]}://{ref.name}"
 
 
 def _canonical(scheme: str, address: str) -> str:
