@@ -97,7 +97,7 @@ class Reply:
                         pass
             elif self._raw and self._connection is not None:
                 self._connection.close()
-            elif not self._ended and self.length is not None and self.length <= _WORTH_READING:
+            elif self._unread() and self.length is not None and self.length <= _WORTH_READING:
                 with contextlib.suppress(ModelbayError), translated(self.url):
                     for _ in self._response.iter_raw():
                         pass
@@ -105,6 +105,9 @@ class Reply:
             if self._cut is not None and self._connection is not None:
                 self._cut.remove(self._connection)
             self._response.close()
+
+    def _unread(self) -> bool:
+        return not (self._ended or self._response.is_stream_consumed)
 
     def __enter__(self) -> Self:
         return self
