@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -105,7 +106,7 @@ def run(
     err: TextIO | None = None,
 ) -> int:
     """Runs one command line. Gives its exit code and raises nothing."""
-    face = Face(environ, open_bay, out or sys.stdout, err or sys.stderr)
+    face = Face(environ, open_bay, out or sys.stdout, err or sys.stderr, _wants_events(argv))
     for stream in (face.out, face.err):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -122,6 +123,11 @@ def run(
         return stopped.code
     except ModelbayError as error:
         return _tell(face, error, as_json="--json" in argv)
+
+
+def _wants_events(argv: Sequence[str]) -> bool:
+    """Known before the command line is read, since reading it may be what fails."""
+    return "--progress=json" in argv or ("--progress", "json") in pairwise(argv)
 
 
 def _invoked(argv: Sequence[str], face: Face) -> int:
@@ -162,10 +168,11 @@ def _flushed(face: Face, code: int) -> int:
 
 
 def _tell(face: Face, error: ModelbayError, *, as_json: bool) -> int:
-    face.say(*error_lines(error, face.plain_words()))
+    document = error_document(error)
+    face.notice("error", *error_lines(error, face.plain_words()), error=document)
     if as_json:
         with suppress(OSError):
-            face.give_json({"error": error_document(error)})
+            face.give_json({"error": document})
             face.out.flush()
     return exit_code(error)
 

@@ -14,20 +14,21 @@ from modelbay.output.plans import (
     free_bytes,
     plan_document,
     plan_lines,
+    plan_summary,
     question,
     total_line,
 )
 from modelbay.output.protocols import Bay, Report
 from modelbay.output.results import (
     Failure,
-    blocked_lines,
     code_of,
-    failure_lines,
     failures_document,
     failures_of,
     last_line,
     planned_code,
     report_document,
+    say_blocked,
+    say_failures,
     whole_paths,
 )
 from modelbay.plan import Plan
@@ -122,8 +123,7 @@ def command(
         plans, failures = _planned(bay, parsed, wanted)
         if dry_run:
             return _show_plans(face, plans, failures, as_json=as_json)
-        if progress != "json":
-            _say_plans(face, plans)
+        _say_plans(face, plans)
         if not yes:
             _ask(face, plans)
         report = follow(bay.carry(plans), watch_for(face, progress)) if plans else None
@@ -176,16 +176,17 @@ def _show_plans(
         for plan in plans:
             face.give(*plan_lines(plan, words))
         face.give(total_line(plans, words))
-    face.say(*failure_lines(failures, words))
+    say_failures(face, failures)
     return planned_code(plans, failures)
 
 
 def _say_plans(face: Face, plans: Sequence[Plan]) -> None:
     words = face.words
     for plan in plans:
-        face.say(*plan_lines(plan, words, most=ROWS_IN_CONVERSATION))
+        lines = plan_lines(plan, words, most=ROWS_IN_CONVERSATION)
+        face.notice("plan", *lines, **plan_summary(plan))
     if plans:
-        face.say(total_line(plans, words))
+        face.notice("planned", total_line(plans, words), free=free_bytes(plans))
 
 
 def _ask(face: Face, plans: Sequence[Plan]) -> None:
@@ -200,7 +201,7 @@ def _show_report(
     if report is None:
         if as_json:
             face.give_json({"models": [], **failures_document(before)})
-        face.say(*failure_lines(before, face.words))
+        say_failures(face, before)
         return planned_code((), before)
     words = face.words
     failures = [*before, *failures_of(report)]
@@ -208,6 +209,8 @@ def _show_report(
         face.give_json(report_document(report, failures))
     else:
         face.give(*whole_paths(report))
-    face.say(*blocked_lines(report), *failure_lines(failures, words))
-    face.say(last_line("Got", report, words, unplanned=len(before)))
-    return code_of(report, failures)
+    say_blocked(face, report)
+    say_failures(face, failures)
+    code = code_of(report, failures)
+    face.notice("done", last_line("Got", report, words, unplanned=len(before)), exit=code)
+    return code

@@ -22,6 +22,8 @@ class Face:
     open_bay: OpenBay
     out: TextIO
     err: TextIO
+    events: bool = False
+    """`--progress json`: everything on stderr is one JSON object a line."""
     _settings: Settings | None = None
 
     @property
@@ -30,7 +32,7 @@ class Face:
         if self._settings is None:
             self._settings = read_settings(self.environ)
             for warning in self._settings.warnings:
-                self.say(f"warning: {warning}")
+                self.notice("warning", f"warning: {warning}")
         return self._settings
 
     @property
@@ -66,6 +68,13 @@ class Face:
             for line in lines:
                 self.err.write(line + "\n")
             self.err.flush()
+
+    def notice(self, event: str, *lines: str, **facts: Any) -> None:
+        """Conversation that a program may follow too: `lines`, or an event with the first."""
+        if self.events:
+            self.say_event(event, lines[0], **facts)
+        else:
+            self.say(*lines)
 
     def say_event(self, event: str, message: str, **facts: Any) -> None:
         """One line of `--progress json`."""

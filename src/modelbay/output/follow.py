@@ -61,6 +61,10 @@ def watch_for(face: Face, wanted: Wanted) -> Watch:
     return LiveWatch(face)
 
 
+def _sentence(event: Event) -> str:
+    return f"{event.kind}: {clean(event.name)}: {clean(event.message)}"
+
+
 @dataclass(slots=True)
 class Silent:
     face: Face
@@ -71,7 +75,7 @@ class Silent:
 
     def happened(self, event: Event) -> None:
         if event.kind in _LOUD:
-            self.face.say(f"{event.kind}: {clean(event.name)}: {clean(event.message)}")
+            self.face.say(_sentence(event))
 
     def tick(self, rows: Sequence[Row], now: float) -> None:
         """Nothing to see."""
@@ -150,8 +154,7 @@ class LiveWatch(Silent):
 
     def happened(self, event: Event) -> None:
         if self.live is not None and event.kind in _LOUD:
-            said = f"{event.kind}: {clean(event.name)}: {clean(event.message)}"
-            self.live.console.print(said, soft_wrap=True)
+            self.live.console.print(_sentence(event), soft_wrap=True)
 
     def tick(self, rows: Sequence[Row], now: float) -> None:
         from rich.text import Text

@@ -18,7 +18,9 @@ Part = tuple[str, str]
 Line = list[Part]
 _IDLE = frozenset({"waiting", "done", "failed"})
 _STYLES = {"retrying": "yellow", "verifying": "cyan", "placing": "cyan"}
-_BAR_FROM, _BAR_MOST = 6, 30
+_NAME_MOST, _BAR_LEAST, _BAR_MOST = 40, 6, 30
+_TAILS_LEAST = 32
+"""Cells kept for size and rate before a bar gets any."""
 
 
 @dataclass(slots=True)
@@ -42,29 +44,28 @@ class Frame:
     def _row(self, row: Row, pace: Pace, now: float, width: int) -> Line:
         share = _share(row)
         percent = "    " if share is None else f"{int(share * 100):3d}%"
-        tails = self._tails(row, pace, now)
-        name_width = min(40, max(8, width // 3))
-        bar_width = width - name_width - len(percent) - 4 - sum(len(t) + 2 for t in tails)
-        while tails and bar_width < 0:
-            bar_width += len(tails.pop(0)) + 2
-        name = self._fitted(clean(row.name), min(name_width, max(1, width - 5)), keep_end=True)
-        line: Line = [(set_cell_size(name, min(name_width, max(1, width - 5))), "bold")]
-        if bar_width >= _BAR_FROM:
-            line.append(("  ", ""))
-            line += self._bar(share or 0.0, min(bar_width, _BAR_MOST), row.state)
+        name_width = max(0, min(_NAME_MOST, max(8, width // 3), width - len(percent) - 1))
+        bar_width = min(_BAR_MOST, width - name_width - len(percent) - 3 - _TAILS_LEAST)
+        name = self._fitted(clean(row.name), name_width, keep_end=True)
+        line: Line = [(set_cell_size(name, name_width), "bold")]
+        if bar_width >= _BAR_LEAST:
+            line += [("  ", ""), *self._bar(share or 0.0, bar_width, row.state)]
         line.append((f" {percent}", ""))
+        tails = self._tails(row, pace, now)
+        room = width - sum(cell_len(part) for part, _ in line)
+        while tails and sum(cell_len(tail) + 2 for tail in tails) > room:
+            tails.pop(0)
         line += [(f"  {tail}", _STYLES.get(row.state, "")) for tail in tails]
-        return line
+        return line if room >= 0 else [(self._fitted(percent.strip(), width), "")]
 
     def _tails(self, row: Row, pace: Pace, now: float) -> list[str]:
         """What follows the bar, the least important first."""
         progress, words = row.progress, self.words
         if row.state == "downloading":
             size = f"{words.size(progress.received)} of {words.size(progress.size)}"
-            left = None
-            if progress.size is not None:
-                left = pace.seconds_left(progress.size - progress.received)
-            return [f"{rough(left)} left", size, words.rate(pace.rate)]
+            left = pace.seconds_left((progress.size or 0) - progress.received)
+            known = left is not None and progress.size is not None
+            return [*([f"{rough(left)} left"] if known else []), size, words.rate(pace.rate)]
         if row.state == "retrying" and progress.retry_at is not None:
             note = [clean(progress.note, limit=60)] if progress.note else []
             return [*note, f"retrying in {rough(max(0.0, progress.retry_at - now))}"]
@@ -102,13 +103,13 @@ def total_text(rows: Sequence[Row], pace: Pace, words: Words) -> str:
     )
     left = pace.seconds_left(remaining) if remaining else None
     parts = [f"{done:,} of {count(len(rows), 'file')}"]
+    if failed:
+        parts.append(f"{failed:,} failed")
     parts.append(f"{words.size(come)} of {words.size(whole)}{'+' if None in sizes else ''}")
     if remaining or any(row.state == "downloading" for row in rows):
         parts += [words.rate(pace.rate), f"{rough(left)} left"]
     elif any(row.state == "verifying" for row in rows):
         parts.append("verifying")
-    if failed:
-        parts.append(f"{failed:,} failed")
     return "  ".join(parts)
 
 

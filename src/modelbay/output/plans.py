@@ -98,6 +98,18 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """The facts of a plan that fit on a line."""
+    return {
+        "ref": str(plan.snapshot.ref),
+        "revision": plan.snapshot.revision,
+        "root": str(plan.root),
+        "files": len(plan.steps),
+        "size": plan.size,
+        "bytes_to_fetch": plan.bytes_to_fetch,
+    }
+
+
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
     licence = snapshot.licence
     return {

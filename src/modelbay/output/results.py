@@ -6,6 +6,7 @@ from typing import Any
 
 from modelbay.errors import ModelbayError
 from modelbay.output.exits import TARGET_TAKEN, error_document, exit_code, hint_lines, worst
+from modelbay.output.face import Face
 from modelbay.output.plans import plan_document
 from modelbay.output.protocols import Outcome, Report
 from modelbay.output.words import Words, count, duration
@@ -32,25 +33,27 @@ def failures_of(report: Report) -> list[Failure]:
     ]
 
 
-def failure_lines(failures: Sequence[Failure], words: Words) -> list[str]:
+def say_failures(face: Face, failures: Sequence[Failure]) -> None:
     """Each with its code and its exit code; a long tail is counted."""
-    lines: list[str] = []
     for failure in failures[:FAILURES_NAMED]:
         error = failure.error
         code = f"{error.code}, exit {exit_code(error)}"
-        lines.append(f"failed: {clean(failure.name)} ({code}): {clean(error)}")
-        lines += hint_lines(error, words)
+        line = f"failed: {clean(failure.name)} ({code}): {clean(error)}"
+        hint = hint_lines(error, face.plain_words())
+        face.notice("failed", line, *hint, name=failure.name, error=error_document(error))
     if len(failures) > FAILURES_NAMED:
-        lines.append(f"failed: {len(failures) - FAILURES_NAMED:,} more")
-    return lines
+        line = f"failed: {len(failures) - FAILURES_NAMED:,} more"
+        face.notice("failed", line)
 
 
-def blocked_lines(report: Report) -> list[str]:
-    return [
-        f"blocked: {clean(step.target)}: {clean(step.reason) or 'a file that is not ours'}"
-        for outcome in report.outcomes
-        for step in outcome.plan.of(Action.BLOCKED)
-    ][:FAILURES_NAMED]
+def say_blocked(face: Face, report: Report) -> None:
+    """The files that stayed as they were because they are not ours."""
+    blocked = [step for outcome in report.outcomes for step in outcome.plan.of(Action.BLOCKED)]
+    for step in blocked[:FAILURES_NAMED]:
+        why = clean(step.reason) or "a file that is not ours stands there"
+        face.notice("blocked", f"blocked: {clean(step.target)}: {why}", path=str(step.target))
+    if len(blocked) > FAILURES_NAMED:
+        face.notice("blocked", f"blocked: {len(blocked) - FAILURES_NAMED:,} more")
 
 
 def whole_paths(report: Report) -> list[str]:
