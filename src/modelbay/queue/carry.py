@@ -1,0 +1,237 @@
+"""Carries rows: fetch, verify, place, link. One model's failure does not stop the others."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from modelbay.errors import Interrupted, ModelbayError
+from modelbay.library.base import Layout
+from modelbay.location import Location
+from modelbay.plan import Action, Plan, Step
+from modelbay.planner import plan_file
+from modelbay.queue.rows import Ending, Event, Row, Rows, Slot
+from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.text import clean
+from modelbay.transfer import Engine, Order, Stop, held_bytes
+
+_TICK = 0.2
+_STOP_SECONDS = 1.6
+"""How long a stop waits for journals; with the signal's own way it stays under 2 s."""
+
+Locate = Callable[[Snapshot, ModelFile], Location]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one plan: files by the way they went, and the rows that failed."""
+
+    plan: Plan
+    fetched: int = 0
+    linked: int = 0
+    kept: int = 0
+    replaced: int = 0
+    blocked: int = 0
+    failed: Sequence[Row] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run. `bytes` came over the network, in `seconds`."""
+
+    outcomes: Sequence[Outcome]
+    bytes: int
+    seconds: float
+
+
+@dataclass
+class Carrier:
+    """What carrying takes of the rest of modelbay."""
+
+    engine: Engine
+    rows: Rows
+    locate: Locate
+
+    def start(self, plans: Sequence[tuple[Plan, Layout]]) -> "Run":
+        """Adds the plans' rows and starts carrying them; returns at once."""
+        for plan, layout in plans:
+            self.rows.add(plan, layout)
+        run = Run(self.engine, self.rows, self.locate, list(plans))
+        run.start()
+        return run
+
+
+@dataclass
+class Run:
+    """One carrying, sampled by faces from any thread."""
+
+    engine: Engine
+    _rows: Rows
+    locate: Locate
+    plans: list[tuple[Plan, Layout]]
+    switch: Stop = field(default_factory=Stop)
+    _began: float = field(default_factory=time.monotonic)
+    _ended: float | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _prepared: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _finished: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self._rows.all()
+
+    def events(self) -> Sequence[Event]:
+        return self._rows.events()
+
+    def start(self) -> None:
+        limits = self.engine.limits
+        waiting = [row.slot for row in self.rows]
+        slots: dict[Slot, int] = {
+            "large": min(limits.jobs, waiting.count("large")),
+            "small": min(limits.small_jobs, waiting.count("small")),
+            "link": min(1, waiting.count("link")),
+        }
+        for slot, count in slots.items():
+            for _ in range(count):
+                thread = threading.Thread(
+                    target=self._carry, args=(slot,), name=f"modelbay-{slot}", daemon=True
+                )
+                self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
+        threading.Thread(target=self._end, name="modelbay-end", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether everything ended within `seconds`."""
+        return self._finished.wait(seconds)
+
+    def stop(self) -> None:
+        """Journals what is under way and stops; blocks for at most about 1.6 s."""
+        self.switch.set()
+        self._finished.wait(_STOP_SECONDS)
+
+    def _end(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        for plan, layout in self.plans:
+            rows = [row for row in self.rows if row.plan is plan]
+            if rows and all(row.ending in {"done", "kept"} for row in rows):
+                self._finish(plan, layout)
+        self._ended = time.monotonic()
+        self._finished.set()
+
+    def _finish(self, plan: Plan, layout: Layout) -> None:
+        try:
+            layout.finish(plan.snapshot)
+        except ModelbayError as error:
+            self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
+
+    def _carry(self, slot: Slot) -> None:
+        while not self._rows.settled():
+            row = self._rows.claim(slot)
+            if row is None:
+                if not self._more(slot):
+                    return
+                self._rows.await_change(_TICK)
+                continue
+            self._carry_row(row)
+
+    def _more(self, slot: Slot) -> bool:
+        """Whether a row of that slot may still become free."""
+        return slot == "link" and any(r.slot == "link" and r.ending is None for r in self.rows)
+
+    def _carry_row(self, row: Row) -> None:
+        try:
+            self.switch.check()
+            self._prepare(row)
+            ending = self._step(row)
+        except Interrupted as error:
+            self._rows.settle(row, "stopped", error)
+        except ModelbayError as error:
+            self._fail(row, error)
+        except Exception as error:  # noqa: BLE001 - a foreign source's bug must not stop the others
+            bug = ModelbayError(f"{clean(row.name)}: {type(error).__name__}: {clean(error)}")
+            bug.__cause__ = error
+            self._fail(row, bug)
+        else:
+            self._rows.tell(Event("placed", row.name, f"{clean(row.name)} is in place, verified"))
+            self._rows.settle(row, ending)
+
+    def _fail(self, row: Row, error: ModelbayError) -> None:
+        self._rows.tell(Event("failed", row.name, str(error)))
+        self._rows.settle(row, "failed", error)
+
+    def _prepare(self, row: Row) -> None:
+        with self._lock:
+            if id(row.plan) not in self._prepared:
+                row.layout.prepare(row.plan.snapshot)
+                self._prepared.add(id(row.plan))
+
+    def _step(self, row: Row) -> Ending:
+        snapshot = row.plan.snapshot
+        if row.step.action is Action.LINK:
+            row.progress.state = "placing"
+            row.layout.place(snapshot, row.step, ())
+            return "done"
+        row.progress.state = "connecting"
+        tell = _teller(self._rows, row)
+        with row.layout.moving(
+            snapshot, row.step.file, pause=self.switch.wait, tell=tell
+        ) as waited:
+            step = self._replanned(row) if waited else row.step
+            if step.action is Action.KEEP:
+                return "kept"
+            if step.action is Action.LINK:
+                row.layout.place(snapshot, step, ())
+                return "done"
+            self._fetch(row, step)
+        return "done"
+
+    def _replanned(self, row: Row) -> Step:
+        """The step as it is after another process moved the same bytes."""
+        return plan_file(row.plan.snapshot, row.step.file, row.layout, held=held_bytes)
+
+    def _fetch(self, row: Row, step: Step) -> None:
+        snapshot, file = row.plan.snapshot, step.file
+        order = Order(
+            name=file.path,
+            size=file.size,
+            digests=file.digests,
+            part=step.part,
+            locate=lambda: self.locate(snapshot, file),
+            validator=file.extra.get("validator") or file.etag,
+            suffix=file.path.suffix,
+        )
+        fetched = self.engine.fetch(order, row.progress, self.switch)
+        row.progress.state = "placing"
+        row.layout.place(snapshot, step, fetched.digests)
+
+    def report(self) -> Report:
+        """What became of the run so far."""
+        outcomes = [_outcome(plan, self.rows) for plan, _ in self.plans]
+        seconds = (self._ended or time.monotonic()) - self._began
+        return Report(outcomes, sum(row.progress.fetched for row in self.rows), seconds)
+
+
+def _teller(rows: Rows, row: Row) -> Callable[[str], None]:
+    def tell(sentence: str) -> None:
+        row.progress.note = sentence
+        rows.tell(Event("waiting", row.name, sentence))
+
+    return tell
+
+
+def _outcome(plan: Plan, rows: Sequence[Row]) -> Outcome:
+    mine = [row for row in rows if row.plan is plan]
+    done = [row for row in mine if row.ending == "done"]
+    actions = [row.step.action for row in done]
+    return Outcome(
+        plan,
+        fetched=sum(action in {Action.FETCH, Action.RESUME} for action in actions),
+        linked=actions.count(Action.LINK),
+        kept=len(plan.of(Action.KEEP)) + sum(row.ending == "kept" for row in mine),
+        replaced=actions.count(Action.REPLACE),
+        blocked=len(plan.of(Action.BLOCKED)),
+        failed=[row for row in mine if row.ending in {"failed", "stopped"}],
+    )

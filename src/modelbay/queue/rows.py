@@ -1,0 +1,137 @@
+"""Rows: one for each file on its way. Claimed by a carrier, settled once."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from modelbay.errors import ModelbayError
+from modelbay.library.base import Layout
+from modelbay.plan import MOVES, Action, Plan, Step
+from modelbay.transfer import Progress
+from modelbay.transfer.limits import SMALL
+
+Slot = Literal["large", "small", "link"]
+Ending = Literal["done", "kept", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact, as a sentence. `kind` is one word: started, verified, placed, waiting, failed."""
+
+    kind: str
+    name: str
+    message: str
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One step of a plan that moves or links bytes."""
+
+    plan: Plan
+    step: Step
+    layout: Layout
+    progress: Progress = field(default_factory=Progress)
+    error: ModelbayError | None = None
+    ending: Ending | None = None
+
+    @property
+    def name(self) -> str:
+        return self.step.file.path
+
+    @property
+    def state(self) -> str:
+        return self.progress.state
+
+    @property
+    def slot(self) -> Slot:
+        if self.step.action not in MOVES:
+            return "link"
+        size = self.step.file.size
+        return "small" if size is not None and size < SMALL else "large"
+
+
+class Rows(Protocol):
+    """Where rows live: a database for the background, memory for a command of its own."""
+
+    def add(self, plan: Plan, layout: Layout) -> Sequence[Row]: ...
+    def all(self) -> Sequence[Row]: ...
+    def claim(self, slot: Slot) -> Row | None:
+        """The next row for that slot, now the caller's; None when none may start."""
+        ...
+
+    def settle(self, row: Row, ending: Ending, error: ModelbayError | None = None) -> None: ...
+    def settled(self) -> bool:
+        """Whether every row has its ending."""
+        ...
+
+    def await_change(self, seconds: float) -> None: ...
+    def tell(self, event: Event) -> None: ...
+    def events(self) -> Sequence[Event]:
+        """The facts since the last call."""
+        ...
+
+
+class MemoryRows:
+    """Rows that live and die with their command."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._waiting: dict[Slot, list[Row]] = {"large": [], "small": [], "link": []}
+        self._open: dict[int, int] = {}
+        self._events: list[Event] = []
+        self._unsettled = 0
+        self._changed = threading.Condition()
+
+    def add(self, plan: Plan, layout: Layout) -> Sequence[Row]:
+        made = [Row(plan, step, layout) for step in plan.of(*MOVES, Action.LINK)]
+        for row in made:
+            row.progress.size = row.step.file.size
+        with self._changed:
+            self._rows += made
+            self._unsettled += len(made)
+            for row in reversed(made):
+                self._waiting[row.slot].insert(0, row)
+                if row.slot != "link":
+                    self._open[id(plan)] = self._open.get(id(plan), 0) + 1
+            self._changed.notify_all()
+        return made
+
+    def all(self) -> Sequence[Row]:
+        return self._rows
+
+    def claim(self, slot: Slot) -> Row | None:
+        with self._changed:
+            waiting = self._waiting[slot]
+            for number in range(len(waiting) - 1, -1, -1):
+                row = waiting[number]
+                if slot == "link" and self._open.get(id(row.plan), 0):
+                    continue
+                return waiting.pop(number)
+            return None
+
+    def settle(self, row: Row, ending: Ending, error: ModelbayError | None = None) -> None:
+        with self._changed:
+            row.error, row.ending = error, ending
+            row.progress.state = "failed" if ending in {"failed", "stopped"} else "done"
+            self._unsettled -= 1
+            if row.slot != "link":
+                self._open[id(row.plan)] -= 1
+            self._changed.notify_all()
+
+    def settled(self) -> bool:
+        return self._unsettled == 0
+
+    def await_change(self, seconds: float) -> None:
+        with self._changed:
+            if self._unsettled:
+                self._changed.wait(seconds)
+
+    def tell(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(event)
+
+    def events(self) -> Sequence[Event]:
+        with self._changed:
+            told, self._events = self._events, []
+        return told
