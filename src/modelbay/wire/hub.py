@@ -36,7 +36,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_HOPS = 5
 _MOST_PAGES = 10_000
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9_.-]{1,96}/)?[A-Za-z0-9_.-]{1,96}")
-_LINK = re.compile(r'<([^>]*)>([^,<]*(?:"[^"]*"[^,<]*)*)')
+_LINK = re.compile(r'<([^>]*)>((?:[^,<"]|"[^"]*")*)')
 
 Kind = Literal[
     "missing", "missing-or-private", "revision", "entry", "gated", "disabled",
