@@ -15,7 +15,7 @@ from modelbay import __version__
 from modelbay.config import Settings
 from modelbay.errors import Interrupted, ModelbayError, UsageError
 from modelbay.output.exits import DONE, bug, error_document, error_lines, exit_code
-from modelbay.output.face import Face
+from modelbay.output.face import Face, forget
 from modelbay.output.protocols import Bay, OpenBay
 from modelbay.output.signals import Stopped, stopping
 
@@ -116,7 +116,7 @@ def run(
         with stopping():
             return _flushed(face, _invoked(argv, face))
     except BrokenPipeError:
-        _forget(face.out)
+        forget(face.out)
         return DONE
     except Stopped as stopped:
         _tell(face, stopped.as_error(), as_json="--json" in argv)
@@ -159,9 +159,9 @@ def _flushed(face: Face, code: int) -> int:
     try:
         face.out.flush()
     except BrokenPipeError:
-        _forget(face.out)
+        forget(face.out)
     except OSError as error:
-        _forget(face.out)
+        forget(face.out)
         face.say(f"error: stdout could not be written: {error.strerror}")
         return code or 7
     return code
@@ -175,12 +175,6 @@ def _tell(face: Face, error: ModelbayError, *, as_json: bool) -> int:
             face.give_json({"error": document})
             face.out.flush()
     return exit_code(error)
-
-
-def _forget(stream: TextIO) -> None:
-    """Keeps the interpreter from complaining about a reader that is gone."""
-    with suppress(OSError, ValueError):
-        stream.close()
 
 
 def _complete(instruction: str) -> int:

@@ -1,5 +1,6 @@
 """The two streams, the environment and the door to a Bay, as every command gets them."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -64,10 +65,13 @@ class Face:
 
     def say(self, *lines: str) -> None:
         """Conversation. Nobody listening is no reason to stop the work."""
-        with suppress(OSError, ValueError):
+        try:
             for line in lines:
                 self.err.write(line + "\n")
             self.err.flush()
+        except (OSError, ValueError):
+            forget(self.err)
+            self.err = _Nobody()
 
     def notice(self, event: str, *lines: str, **facts: Any) -> None:
         """Conversation that a program may follow too: `lines`, or an event with the first."""
@@ -86,3 +90,16 @@ class Face:
 
     def is_on(self, variable: str) -> bool:
         return self.environ.get(variable, "").strip().lower() in _TRUE
+
+
+class _Nobody(io.StringIO):
+    """Who listens once stderr is closed."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def forget(stream: TextIO) -> None:
+    """Closes a stream whose reader is gone, so that the interpreter's end stays quiet."""
+    with suppress(OSError, ValueError):
+        stream.close()

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from modelbay.output.face import Face
-from modelbay.output.frame import Frame, total_text
 from modelbay.output.pace import Pace
 from modelbay.output.protocols import Event, Report, Row, Run
 from modelbay.output.signals import Stopped
+from modelbay.output.totals import total_text
 from modelbay.output.words import Words, count
 from modelbay.text import clean
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from modelbay.output.frame import Frame
 
 Wanted = Literal["auto", "json", "none"]
 HEARTBEAT = 10.0
@@ -127,12 +129,14 @@ class LiveWatch(Silent):
     """Bars, for a terminal."""
 
     every: float = 0.25
-    frame: Frame | None = None
+    frame: "Frame | None" = None
     live: "Live | None" = None
 
     def opened(self) -> AbstractContextManager[object]:
         from rich.console import Console
         from rich.live import Live
+
+        from modelbay.output.frame import Frame
 
         console = Console(
             file=self.face.err,

@@ -11,7 +11,8 @@ from rich.cells import cell_len, set_cell_size
 
 from modelbay.output.pace import Pace
 from modelbay.output.protocols import Row
-from modelbay.output.words import Words, count, rough
+from modelbay.output.totals import total_text
+from modelbay.output.words import Words, rough
 from modelbay.text import clean
 
 Part = tuple[str, str]
@@ -89,35 +90,6 @@ class Frame:
         while cell_len(tail) > width - 1:
             tail = tail[1:]
         return mark + tail
-
-
-def total_text(rows: Sequence[Row], pace: Pace, words: Words) -> str:
-    """All rows in one sentence: files, bytes, rate, time left, what failed or waits."""
-    done = sum(1 for row in rows if row.state == "done")
-    failed = sum(1 for row in rows if row.state == "failed")
-    sizes = [row.progress.size for row in rows]
-    whole = sum(size or 0 for size in sizes)
-    come = sum(_here(row) for row in rows)
-    remaining = sum(
-        (row.progress.size or 0) - _here(row) for row in rows if row.state not in {"done", "failed"}
-    )
-    left = pace.seconds_left(remaining) if remaining else None
-    parts = [f"{done:,} of {count(len(rows), 'file')}"]
-    if failed:
-        parts.append(f"{failed:,} failed")
-    parts.append(f"{words.size(come)} of {words.size(whole)}{'+' if None in sizes else ''}")
-    if remaining or any(row.state == "downloading" for row in rows):
-        parts += [words.rate(pace.rate), f"{rough(left)} left"]
-    elif any(row.state == "verifying" for row in rows):
-        parts.append("verifying")
-    return "  ".join(parts)
-
-
-def _here(row: Row) -> int:
-    if row.state == "done":
-        return row.progress.size or row.progress.received
-    size = row.progress.size
-    return row.progress.received if size is None else min(row.progress.received, size)
 
 
 def _share(row: Row) -> float | None:
