@@ -126,15 +126,23 @@ def main() -> int:
     try:
         bench = Bench(options, find_peers())
         facts = _facts(bench)
+    except BenchFailed as failed:
+        return _say_failed(failed)
+    code = 0
+    try:
         with _media(options) as media, tempfile.TemporaryDirectory(dir=options.shm) as served:
             _run_parts(bench, media, Path(served))
     except BenchFailed as failed:
-        print(f"bench: {failed}", file=sys.stderr)
-        return 70
+        code = _say_failed(failed)
     print_figures(bench.figures)
     if options.json:
         _write_json(options.json, bench, facts)
-    return 0
+    return code
+
+
+def _say_failed(failed: BenchFailed) -> int:
+    print(f"bench: {failed}", file=sys.stderr)
+    return 70
 
 
 def _run_parts(bench: Bench, media: dict[str, Path], served: Path) -> None:

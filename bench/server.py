@@ -29,7 +29,9 @@ MIB = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Server:
     hub: str
-    """The origin, `https://127.0.0.1:port`, of the files and of the Hub."""
+    """The origin, `https://127.0.0.1:port`, of the Hub."""
+    files: str
+    """That of the plain files, which the Hub's LFS answers lead to."""
     ca: Path
     sha256: str
     """Of `one.bin`, of each of the eight, and of the file in `bench/large`."""
@@ -38,21 +40,21 @@ class Server:
     """`bench/many` and `bench/hopped`: path to sha256."""
 
     def url(self, name: str) -> str:
-        return f"{self.hub}/files/{name}"
+        return f"{self.files}/files/{name}"
 
 
 @contextlib.contextmanager
 def serving(peers: Peers, root: Path, *, mebibytes: int, small_files: int) -> Iterator[Server]:
     """An nginx over files made in `root`, stopped by its pid at the end."""
     root.chmod(0o755)
-    hub_port, lfs_port = _free_ports()
-    hub = f"https://127.0.0.1:{hub_port}"
+    hub_port, files_port = _free_ports()
+    hub, files = (f"https://127.0.0.1:{port}" for port in (hub_port, files_port))
     ca = _make_certificates(peers.openssl, root / "tls")
     sha256 = _make_large(root / "files", mebibytes)
     small = _make_small(root / "small", small_files)
     _write_hub(root / "api", small, sha256, mebibytes * MIB)
     config = root / "nginx.conf"
-    config.write_text(_config(root, hub, lfs_port, small, sha256))
+    config.write_text(_config(root, hub, files, small, sha256))
     (root / "tmp").mkdir()
     nginx = subprocess.Popen(
         [peers.nginx, "-p", str(root), "-e", str(root / "error.log"), "-c", str(config)],
@@ -61,7 +63,7 @@ def serving(peers: Peers, root: Path, *, mebibytes: int, small_files: int) -> It
     try:
         _wait_for(hub_port, nginx, root / "error.log")
         digests = {path: hashlib.sha256(content).digest() for path, content in small.items()}
-        yield Server(hub, ca, sha256, mebibytes * MIB, digests)
+        yield Server(hub, files, ca, sha256, mebibytes * MIB, digests)
     finally:
         nginx.terminate()
         nginx.wait()
@@ -206,7 +208,7 @@ def _model(repo: str, tree: list[dict], *, blobs: bool) -> dict:
     }
 
 
-def _config(root: Path, hub: str, lfs_port: int, small: dict[str, bytes], sha256: str) -> str:
+def _config(root: Path, hub: str, files: str, small: dict[str, bytes], sha256: str) -> str:
     """What a careful site runs: all cores, sendfile, keep-alive, session cache, TLS 1.2 and 1.3."""
     pages = (len(small) + len({p.partition("/")[0] for p in small}) - 1) // PAGE_ROWS + 1
     oids = "\n".join(f'    "{path}" {_blob_id(content)};' for path, content in small.items())
@@ -255,7 +257,6 @@ http {{
 
   server {{
     listen {hub.removeprefix("https://")} ssl;
-    location /files/ {{ root {root}; }}
     location ~ ^/api/models/bench/(?<repo>many|hopped|large)(?:/revision/(?:main|{COMMIT}))?$ {{
       alias {root}/api/$repo$blobs.json;
       default_type application/json;
@@ -285,11 +286,11 @@ http {{
       add_header X-Repo-Commit {COMMIT};
       add_header X-Linked-Size {(root / "files/one.bin").stat().st_size};
       add_header X-Linked-ETag '"{sha256}"';
-      return 302 https://127.0.0.1:{lfs_port}/files/one.bin;
+      return 302 {files}/files/one.bin;
     }}
   }}
   server {{
-    listen 127.0.0.1:{lfs_port} ssl;
+    listen {files.removeprefix("https://")} ssl;
     location /files/ {{ root {root}; }}
   }}
 }}
