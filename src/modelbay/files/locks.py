@@ -17,6 +17,8 @@ from modelbay.text import clean
 
 _BUSY = {errno.EAGAIN, errno.EACCES}
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_MODE = 0o664
+"""Whatever the umask: others of the group that share a cache wait for the same locks."""
 _POLL = 0.1
 _SAY_AGAIN = 10.0
 
@@ -69,7 +71,7 @@ def _acquire(
 def _open(path: Path) -> int:
     flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        descriptor = os.open(path, os.O_RDWR | flags, 0o664)
+        descriptor = os.open(path, os.O_RDWR | flags, _MODE)
     except PermissionError:
         with contextlib.suppress(OSError):
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -79,6 +81,9 @@ def _open(path: Path) -> int:
             raise LockUnsupported(f"{clean(path)}: {error.strerror}") from error
         with disk_errors(path):
             raise
+    with contextlib.suppress(OSError):
+        if os.fstat(descriptor).st_size == 0:
+            os.fchmod(descriptor, _MODE)
     return descriptor
 
 

@@ -1,0 +1,94 @@
+"""kill -9 at every system call that changes the disk: old or new, never between."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelbay.library.dir import Dir
+from modelbay.library.hf_cache import HfCache
+from tests.layouts import bring, tree
+
+pytestmark = pytest.mark.real
+
+CALLS = (
+    *("rename", "renameat", "renameat2", "linkat", "symlinkat", "unlink"),
+    *("mkdir", "mkdirat", "fsync", "pwrite64", "flock", "fchmod"),
+)
+HUB_CHILD = """
+import sys
+from pathlib import Path
+from modelbay.library.hf_cache import HfCache
+from tests.layouts import bring
+bring({"sub/m.safetensors": b"weights"}, HfCache(Path(sys.argv[1])), revision="feature/x")
+"""
+DIR_CHILD = """
+import sys
+from pathlib import Path
+from modelbay.library.dir import Dir
+from tests.layouts import bring
+bring({"sub/m.safetensors": b"newer!!", "n.txt": b"n"}, Dir(Path(sys.argv[1])), commit="d" * 40)
+"""
+
+
+def killed_at(child: str, folder: Path, call: str, number: int) -> bool:
+    """Whether `child`, working in `folder`, came to its `number`th `call` and died there."""
+    inject = f"inject={call}:signal=KILL:when={number}"
+    done = subprocess.run(
+        [
+            *("strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject),
+            *(sys.executable, "-P", "-B", "-c", child, str(folder)),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {0, -9, 137}, done.stderr
+    return done.returncode != 0
+
+
+def ours_only(path: Path) -> bool:
+    return ".modelbay" in path.parts
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_killed_run_leaves_a_hub_cache_that_is_sound_and_goes_on(tmp_path: Path, call: str):
+    from huggingface_hub import scan_cache_dir
+
+    files = {"sub/m.safetensors": b"weights"}
+    bring(files, HfCache(tmp_path / "whole"), revision="feature/x")
+    whole = tree(tmp_path / "whole", without=ours_only)
+    number = 1
+    while killed_at(HUB_CHILD, tmp_path / f"{number}", call, number):
+        cache = tmp_path / f"{number}"
+        if cache.exists():
+            warned = [str(warning) for warning in scan_cache_dir(cache).warnings]
+            finals = list((cache / "models--org--model/snapshots").rglob("m.safetensors"))
+            assert all(final.read_bytes() == b"weights" for final in finals)
+            assert all("Snapshots dir doesn't exist" in warning for warning in warned)
+        bring(files, HfCache(cache), revision="feature/x")
+        assert tree(cache, without=ours_only) == whole
+        number += 1
+    print(f"{number - 1} kills at {call}")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_killed_replacement_leaves_the_old_file_or_the_new_one(tmp_path: Path, call: str):
+    files = {"sub/m.safetensors": b"newer!!", "n.txt": b"n"}
+    number = 1
+    while True:
+        folder = tmp_path / f"{number}"
+        bring({"sub/m.safetensors": b"weights"}, Dir(folder))
+        killed = killed_at(DIR_CHILD, folder, call, number)
+        found = (folder / "sub/m.safetensors").read_bytes()
+        assert found == b"newer!!" or (killed and found == b"weights")
+        assert not (folder / "n.txt").exists() or (folder / "n.txt").read_bytes() == b"n"
+        if not killed:
+            break
+        bring(files, Dir(folder), commit="d" * 40)
+        assert (folder / "sub/m.safetensors").read_bytes() == b"newer!!"
+        number += 1
+    print(f"{number - 1} kills at {call}")
