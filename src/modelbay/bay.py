@@ -9,13 +9,15 @@ with Bay.open() as bay:
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from modelbay import paths, sources
+from modelbay import files, paths, sources
 from modelbay.config import Settings, read_settings
 from modelbay.credentials import Credentials
-from modelbay.errors import ModelbayError, UsageError
+from modelbay.digest import Digest, disagreement
+from modelbay.errors import ModelbayError, UsageError, WrongBytes
 from modelbay.http import Client
 from modelbay.library.base import Layout
 from modelbay.library.dir import Dir
@@ -23,8 +25,18 @@ from modelbay.library.hf_cache import HfCache
 from modelbay.location import Location, Other
 from modelbay.plan import Plan
 from modelbay.planner import check_space, check_writable, make_plan
-from modelbay.queue import Carrier, MemoryRows, Run
+from modelbay.provision import (
+    Entry,
+    LockedModel,
+    Place,
+    read_lock,
+    read_provision,
+    snapshot_of,
+    written,
+)
+from modelbay.queue import Carrier, MemoryRows, Report, Run
 from modelbay.refs import ModelRef, parse
+from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection, select
 from modelbay.snapshot import Hit, ModelFile, Query, Snapshot
 from modelbay.sources.base import Means, Source
@@ -151,9 +163,9 @@ class Bay:
             return HfCache.of(self._environ)
         return Dir(Path.cwd())
 
-    def plan(self, selection: Selection, layout: Layout, *, replace: bool = False) -> Plan:
+    def plan(self, selection: Selection, layout: Layout) -> Plan:
         """What this disk lacks of `selection`; files in place are hashed. Writes nothing."""
-        plan = make_plan(selection, layout, held=held_bytes, replace=replace)
+        plan = make_plan(selection, layout, held=held_bytes)
         self._layouts[plan.layout, plan.root] = layout
         return plan
 
@@ -163,6 +175,73 @@ class Bay:
         check_space(plans, reserve=self.settings.reserve.percent / 100)
         carrier = Carrier(self._engine, MemoryRows(), self._locate)
         return carrier.start([(plan, self._layouts[plan.layout, plan.root]) for plan in plans])
+
+    def lock(self, asked: Path, lock: Path) -> Report:
+        """Resolves every entry of a provision file and writes `lock`, fetching into place what
+        no source tells a sha256 of. Raises FormatError, and the first failure of a fetch.
+        """
+        chosen = [(entry, self._selected(entry)) for entry in read_provision(asked)]
+        plans = [self.plan(*self._placed(entry, selection)) for entry, selection in chosen]
+        unknown = [_undigested(plan) for plan in plans]
+        run = self.carry([plan for plan in unknown if plan.steps])
+        while not run.wait(1.0):
+            pass
+        observed = {(id(row.plan), row.name): row.observed for row in run.rows}
+        for row in run.rows:
+            if row.error is not None:
+                raise row.error
+        models = [
+            _locked(
+                entry,
+                selection,
+                {name: seen for (key, name), seen in observed.items() if key == id(part)},
+            )
+            for (entry, selection), part in zip(chosen, unknown, strict=True)
+        ]
+        files.write_atomic(lock, written(models))
+        return run.report()
+
+    def _selected(self, entry: Entry) -> Selection:
+        return self.select(
+            self.resolve(self.source(entry.source).ref_of(dict(entry.keys))), **entry.choice
+        )
+
+    def _placed(self, entry: Entry, selection: Selection) -> tuple[Selection, Layout]:
+        return selection, self._layout_at(Place(entry.layout, dir=entry.dir))
+
+    def _layout_at(self, place: Place) -> Layout:
+        if place.layout == "hf-cache":
+            return HfCache.of(self._environ)
+        return Dir(self.workspace / SafeRelPath.parse(place.dir or ""))
+
+    def plans_of(self, lock: Path) -> list[Plan]:
+        """A plan for each model of a lock; no source is asked. Raises FormatError."""
+        plans = []
+        for model in read_lock(lock):
+            ref = self.source(model.source).ref_of(dict(model.original))
+            snapshot = snapshot_of(model, ref)
+            layout = self._layout_at(model.place)
+            plans.append(self.plan(Selection(snapshot, model.files), layout))
+        return plans
+
+    def verify(self, plans: Sequence[Plan]) -> int:
+        """Reads every file of `plans` again and compares it with its digests; how many bytes.
+        Raises WrongBytes for the first that differs.
+        """
+        total = 0
+        for step in (step for plan in plans for step in plan.steps):
+            names = tuple(digest.algorithm for digest in step.file.digests)
+            wrong = disagreement(
+                step.file.digests, files.hash_file(step.target, names, follow=True)
+            )
+            if wrong is not None:
+                raise WrongBytes(
+                    f"{clean(step.target)} has other bytes than its lock says: expected "
+                    f"{wrong[0]}, found {wrong[1]}",
+                    hint="delete it, then run the same command again",
+                )
+            total += step.file.size or 0
+        return total
 
     def _locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
         for _ in range(_DEEPEST + 1):
@@ -184,6 +263,29 @@ class Bay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _undigested(plan: Plan) -> Plan:
+    """The part of `plan` that a lock needs fetched to know what it is."""
+    return replace(plan, steps=tuple(step for step in plan.steps if step.file.sha256 is None))
+
+
+def _locked(
+    entry: Entry, selection: Selection, observed: Mapping[str, tuple[Digest, ...]]
+) -> LockedModel:
+    snapshot = selection.snapshot
+    ref = (snapshot.ref.revision or "main") if entry.layout == "hf-cache" else None
+    locked = tuple(
+        replace(file, digests=observed.get(file.path) or file.digests) for file in selection.files
+    )
+    return LockedModel(
+        entry.id,
+        entry.source,
+        entry.keys,
+        snapshot.table,
+        Place(entry.layout, ref, entry.dir),
+        locked,
+    )
 
 
 def _limits(settings: Settings) -> Limits:

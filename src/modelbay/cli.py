@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import click
 
@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "show": "Show a model's revision, licence, files and what would be fetched.",
     "get": "Fetch models to where programs look for them.",
     "doctor": "Check this machine: folders, links, endpoints, tokens, terminal.",
+    "demo": "See the main job done against a small Hub inside this process.",
     "completion": "Print the script that completes commands in your shell.",
 }
 """Every command with its short help, so that `--help` loads none of them."""
@@ -92,9 +93,9 @@ def open_bay(
     workspace: Path | None = None,
 ) -> Bay:
     """The real one."""
-    module: Any = import_module("modelbay.bay")
-    bay: Bay = module.Bay.open(settings=settings, environ=environ, workspace=workspace)
-    return bay
+    from modelbay.bay import Bay as RealBay  # brings the HTTP library, which --help must not
+
+    return RealBay.open(settings=settings, environ=environ, workspace=workspace)
 
 
 def run(

@@ -1,6 +1,6 @@
 """What is wanted, and who carries it. Rows live in memory for now, behind `Rows`."""
 
-from modelbay.queue.carry import Carrier, Run
+from modelbay.queue.carry import Carrier, Report, Run
 from modelbay.queue.rows import Event, MemoryRows, Row, Rows
 
-__all__ = ["Carrier", "Event", "MemoryRows", "Row", "Rows", "Run"]
+__all__ = ["Carrier", "Event", "MemoryRows", "Report", "Row", "Rows", "Run"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from modelbay.errors import Interrupted, ModelbayError
 from modelbay.library.base import Layout
 from modelbay.location import Location
-from modelbay.plan import Action, Plan, Step
+from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.planner import plan_file
 from modelbay.queue.rows import Ending, Event, Row, Rows, Slot
 from modelbay.snapshot import ModelFile, Snapshot
@@ -73,7 +73,7 @@ class Run:
     _began: float = field(default_factory=time.monotonic)
     _ended: float | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
-    _prepared: set[int] = field(default_factory=set)
+    _prepared: dict[int, ModelbayError | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _finished: threading.Event = field(default_factory=threading.Event)
 
@@ -159,14 +159,32 @@ class Run:
             self._rows.settle(row, ending)
 
     def _fail(self, row: Row, error: ModelbayError) -> None:
-        self._rows.tell(Event("failed", row.name, str(error)))
+        if not any(other.error is error for other in self.rows):
+            self._rows.tell(Event("failed", row.name, str(error)))
         self._rows.settle(row, "failed", error)
 
     def _prepare(self, row: Row) -> None:
+        """Once for each plan: passes its gate, then makes its folders.
+
+        A gate that is shut fails every row of the plan with the same error.
+        """
         with self._lock:
-            if id(row.plan) not in self._prepared:
-                row.layout.prepare(row.plan.snapshot)
-                self._prepared.add(id(row.plan))
+            key = id(row.plan)
+            if key not in self._prepared:
+                self._prepared[key] = self._prepared_once(row)
+            refusal = self._prepared[key]
+        if refusal is not None:
+            raise refusal
+
+    def _prepared_once(self, row: Row) -> ModelbayError | None:
+        moving = row.plan.of(*MOVES)
+        try:
+            if moving:
+                self.locate(row.plan.snapshot, moving[0].file)
+            row.layout.prepare(row.plan.snapshot)
+        except ModelbayError as error:
+            return error
+        return None
 
     def _step(self, row: Row) -> Ending:
         snapshot = row.plan.snapshot
@@ -206,6 +224,7 @@ class Run:
         fetched = self.engine.fetch(order, row.progress, self.switch)
         row.progress.state = "placing"
         row.layout.place(snapshot, step, fetched.digests)
+        row.observed = fetched.digests
 
     def report(self) -> Report:
         """What became of the run so far."""

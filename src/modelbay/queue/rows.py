@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from modelbay.digest import Digest
 from modelbay.errors import ModelbayError
 from modelbay.library.base import Layout
 from modelbay.plan import MOVES, Action, Plan, Step
@@ -34,6 +35,8 @@ class Row:
     progress: Progress = field(default_factory=Progress)
     error: ModelbayError | None = None
     ending: Ending | None = None
+    observed: tuple[Digest, ...] = ()
+    """Digests of the bytes that were fetched."""
 
     @property
     def name(self) -> str:
