@@ -7,6 +7,6 @@ answers, `Client.open` a `Reply` whose body the engine drains into its own buffe
 from modelbay.http.backend import Cut
 from modelbay.http.client import Answer, Client
 from modelbay.http.hosts import Hosts
-from modelbay.http.reply import Reply
+from modelbay.http.reply import Landing, Reply
 
-__all__ = ["Answer", "Client", "Cut", "Hosts", "Reply"]
+__all__ = ["Answer", "Client", "Cut", "Hosts", "Landing", "Reply"]

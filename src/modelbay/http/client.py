@@ -16,7 +16,7 @@ from modelbay.errors import NetworkError, RateLimited, RedirectRefused, ServerTr
 from modelbay.http.backend import Backend, Call, Cut, calling, is_private
 from modelbay.http.hosts import Hosts, Wait, asked_wait
 from modelbay.http.redact import origin_of, shown_url
-from modelbay.http.reply import Reply
+from modelbay.http.reply import Landing, Reply
 from modelbay.http.trouble import server_trouble, translated
 from modelbay.location import Credential, Http
 from modelbay.text import clean
@@ -148,23 +148,24 @@ class Client:
         return self._patiently(once, url, wait)
 
     def open(
-        self, location: Http, *, own: Mapping[str, str], landed: str | None, cut: Cut | None
+        self, location: Http, *, own: Mapping[str, str], landed: Landing | None, cut: Cut | None
     ) -> Reply:
         """One GET of a file, or of the range that `own` asks for; never retried here.
 
         `landed` is where an earlier request for the same location ended: it is asked
         directly, without the location's headers unless it is of the same origin.
         """
+        url = landed.url if landed else location.url
         request = Ask(
             "GET",
-            landed or location.url,
-            location.headers if _same_origin(landed or location.url, location.url) else {},
+            url,
+            location.headers if _same_origin(url, location.url) else {},
             location.credential,
             location.sign,
             {**own, "Accept-Encoding": "identity"},
         )
-        guarded = landed is not None and not _same_origin(landed, location.url)
-        return self._opened(request, Call(raw=True, cut=cut, guarded=False), relocated=guarded)
+        call = Call(raw=True, cut=cut)
+        return self._opened(request, call, guarded=landed is not None and landed.guarded)
 
     def _patiently(self, once: Callable[[], Answer], url: str, wait: Wait) -> Answer:
         failures = 0
@@ -225,7 +226,7 @@ class Client:
         return bytes(body)
 
     def _opened(
-        self, ask: Ask, call: Call, *, content: bytes | None = None, relocated: bool = False
+        self, ask: Ask, call: Call, *, content: bytes | None = None, guarded: bool = False
     ) -> Reply:
         """Sends `ask`, following its redirects; the answer that is no redirect."""
         if self._offline:
@@ -234,12 +235,12 @@ class Client:
                 hint="leave out --offline, or unset HF_HUB_OFFLINE",
             )
         url, hops, seen = ask.url, 0, {ask.url}
-        guarded = relocated
         while True:
             call.guarded = guarded
             reply = self._sent(ask, url, call, content)
             target = reply.headers.get("location")
             if reply.status not in _REDIRECTS or ask.follow == "none" or target is None:
+                reply.landing = Landing(url, guarded)
                 return reply
             guarded = guarded or not reply.from_private_host()
             reply.close()

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from modelbay.errors import ModelbayError
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 
 _WORTH_READING = 16 << 10
 """A rest of at most this is read, so that the connection (after a redirect, say) lives on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where redirects ended. `guarded`: they began on a public host, and must not lead to a
+    private address.
+    """
+
+    url: str
+    guarded: bool
 
 
 class Reply:
@@ -29,6 +40,7 @@ class Reply:
             name.lower(): value for name, value in response.headers.items()
         }
         self.url = url
+        self.landing = Landing(url, guarded=False)
         self._response = response
         self._cut = cut
         stream = response.extensions.get("network_stream")

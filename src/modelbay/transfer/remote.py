@@ -22,7 +22,7 @@ from modelbay.errors import (
     ServerTrouble,
     UpstreamChanged,
 )
-from modelbay.http import Client, Cut, Reply
+from modelbay.http import Client, Cut, Landing, Reply
 from modelbay.http.client import TRANSIENT
 from modelbay.http.redact import shown_url
 from modelbay.location import Http
@@ -65,7 +65,7 @@ class Remote:
     size: int | None = None
     etag: str | None = None
     """The validator as the server writes it, strong, quotes included; or a date."""
-    _landed: str | None = None
+    _landed: Landing | None = None
     _located: float = field(default_factory=time.monotonic)
     _located_at_bytes: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,7 +77,7 @@ class Remote:
         A NetworkError that is `transient` may be tried again; the host's back-off was told.
         """
         landed = self._landed
-        url = landed or self.location.url
+        url = landed.url if landed else self.location.url
         own = self._own(start, end) if ranged else {}
         hosts = self.client.hosts
         with hosts.visit(url, self.stop.wait):
@@ -106,7 +106,7 @@ class Remote:
             own["If-Range"] = self.etag
         return own
 
-    def _judge(self, reply: Reply, start: int, *, ranged: bool, landed: str | None) -> None:
+    def _judge(self, reply: Reply, start: int, *, ranged: bool, landed: Landing | None) -> None:
         self._refuse_encoded(reply)
         self._refuse_page(reply)
         if reply.status == 206 and ranged:
@@ -115,7 +115,7 @@ class Remote:
             self._judge_whole(reply, start, ranged=ranged)
         elif reply.status == 416:
             self._judge_unsatisfied(reply)
-        elif reply.status in _EXPIRED and (landed or reply.url) != self.location.url:
+        elif reply.status in _EXPIRED and reply.url != self.location.url:
             self._expired(reply, landed)
         else:
             raise self._refused(reply)
@@ -187,9 +187,9 @@ class Remote:
 
     def _note_landing(self, reply: Reply) -> None:
         if reply.url != self.location.url:
-            self._landed = reply.url
+            self._landed = reply.landing
 
-    def _expired(self, reply: Reply, landed: str | None) -> None:
+    def _expired(self, reply: Reply, landed: Landing | None) -> None:
         """The signed address ran out, or the CDN is overasked: the file is located again, at
         most once a minute unless bytes came meanwhile. Raises AddressRanOut.
         """
