@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from modelbay.cli import run
-from modelbay.errors import ModelNotFound, NoSpace, RefError, Unreachable, UsageError, WrongBytes
+from modelbay.errors import (
+    Gated,
+    ModelNotFound,
+    NoSpace,
+    RefError,
+    Unreachable,
+    UsageError,
+    WrongBytes,
+)
 from modelbay.plan import Action
 from modelbay.snapshot import Hit, Licence, Query
 from tests.fakes import FakeBay, FakeEvent, model_file, ref, snapshot
@@ -181,9 +189,24 @@ def test_a_failed_file_is_named_with_its_code(bay: FakeBay) -> None:
     assert ran.code == 5
     assert ran.out == ""
     assert ran.err.splitlines()[-3:] == [
-        "failed: model-Q4_K_M.gguf (wrong-bytes, exit 5): model-Q4_K_M.gguf: other bytes came",
+        "failed: hf://org/model model-Q4_K_M.gguf (wrong-bytes, exit 5): model-Q4_K_M.gguf: other bytes came",
         "  → try again",
         "Got 0 of 1 model, 4 files, 12.7 GB: 1 fetched, 1 linked, 1 kept, 1 failed in 2.0 s (2.3 GB/s)",
+    ]
+
+
+def test_an_error_that_all_files_share_is_named_once_for_the_model(bay: FakeBay) -> None:
+    shut = Gated("hf://org/model is gated", hint="accept on https://hub.example/org/model")
+    bay.actions = {}
+    bay.errors = dict.fromkeys((file.path for file in FILES), shut)
+
+    ran = Ran(bay, "get", "org/model", "--progress", "none")
+
+    assert ran.code == 3
+    assert ran.err.splitlines()[-3:] == [
+        "failed: hf://org/model (gated, exit 3): hf://org/model is gated",
+        "  → accept on https://hub.example/org/model",
+        "Got 0 of 1 model, 4 files, 12.7 GB: 4 failed in 2.0 s (6.4 GB/s)",
     ]
 
 
@@ -225,8 +248,8 @@ def test_several_models_that_all_fail_give_the_first_code_in_order(bay: FakeBay)
     assert json.loads(ran.out) == {
         "models": [],
         "failed": [
-            {"name": "hf://a", "error": {"code": "unreachable", "message": "hub.example cannot be reached", "hint": ""}},
-            {"name": "hf://b", "error": {"code": "model-not-found", "message": "b is not there", "hint": ""}},
+            {"ref": "hf://a", "path": None, "error": {"code": "unreachable", "message": "hub.example cannot be reached", "hint": ""}},
+            {"ref": "hf://b", "path": None, "error": {"code": "model-not-found", "message": "b is not there", "hint": ""}},
         ],
         "error": {"code": "model-not-found", "message": "b is not there", "hint": ""},
     }  # fmt: skip
@@ -252,7 +275,7 @@ def test_a_taken_target_is_named_and_exits_9(bay: FakeBay) -> None:
     assert ran.code == 9
     assert (
         ran.err.splitlines()[-2]
-        == "blocked: /R/org--model/README.md: a file that is not ours stands there"
+        == "blocked: hf://org/model README.md: a file that is not ours stands there"
     )
     assert "1 blocked" in ran.err.splitlines()[-1]
 

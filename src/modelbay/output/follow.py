@@ -38,7 +38,8 @@ def follow(run: Run, watch: Watch, clock: Callable[[], float] = time.monotonic) 
     """Shows `run` until everything ended. A signal stops the run and goes on upwards."""
     try:
         with watch.opened():
-            watch.tick(run.rows, clock())
+            if run.rows:
+                watch.tick(run.rows, clock())
             while not run.wait(watch.every):
                 for event in run.events():
                     watch.happened(event)

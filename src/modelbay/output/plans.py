@@ -42,8 +42,10 @@ def plan_lines(plan: Plan, words: Words, *, most: int | None = None) -> list[str
 
 
 def _reason(step: Step, words: Words) -> str:
-    held = f"{words.size(step.held)} here already" if step.held else ""
-    return "; ".join(part for part in (held, clean(step.reason)) if part)
+    """Nothing for a plain fetch: the word says it."""
+    if step.held:
+        return f"{words.size(step.held)} here already"
+    return "" if step.action is Action.FETCH else clean(step.reason)
 
 
 def total_line(plans: Sequence[Plan], words: Words) -> str:

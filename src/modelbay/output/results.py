@@ -18,19 +18,32 @@ FAILURES_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something asked for that is not there now. `name` is as the person would say it."""
+    """Something asked for that is not there now: a model, or one file of it."""
 
-    name: str
+    ref: str
     error: ModelbayError
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.ref if self.path is None else f"{self.ref} {self.path}"
+
+    def document(self) -> dict[str, Any]:
+        return {"ref": self.ref, "path": self.path, "error": error_document(self.error)}
 
 
 def failures_of(report: Report) -> list[Failure]:
-    return [
-        Failure(row.name, row.error)
-        for outcome in report.outcomes
-        for row in outcome.failed
-        if row.error is not None
-    ]
+    """Each once: an error that several files share is their model's (a gate that is shut)."""
+    found: list[Failure] = []
+    for outcome in report.outcomes:
+        ref = str(outcome.plan.snapshot.ref)
+        errors = [row.error for row in outcome.failed]
+        for row in outcome.failed:
+            if row.error is None or any(row.error is known.error for known in found):
+                continue
+            shared = sum(error is row.error for error in errors) > 1
+            found.append(Failure(ref, row.error, None if shared else row.name))
+    return found
 
 
 def say_failures(face: Face, failures: Sequence[Failure]) -> None:
@@ -40,7 +53,7 @@ def say_failures(face: Face, failures: Sequence[Failure]) -> None:
         code = f"{error.code}, exit {exit_code(error)}"
         line = f"failed: {clean(failure.name)} ({code}): {clean(error)}"
         hint = hint_lines(error, face.plain_words())
-        face.notice("failed", line, *hint, name=failure.name, error=error_document(error))
+        face.notice("failed", line, *hint, **failure.document())
     if len(failures) > FAILURES_NAMED:
         line = f"failed: {len(failures) - FAILURES_NAMED:,} more"
         face.notice("failed", line)
@@ -48,10 +61,12 @@ def say_failures(face: Face, failures: Sequence[Failure]) -> None:
 
 def say_blocked(face: Face, report: Report) -> None:
     """The files that stayed as they were because they are not ours."""
-    blocked = [step for outcome in report.outcomes for step in outcome.plan.of(Action.BLOCKED)]
-    for step in blocked[:FAILURES_NAMED]:
-        why = clean(step.reason) or "a file that is not ours stands there"
-        face.notice("blocked", f"blocked: {clean(step.target)}: {why}", path=str(step.target))
+    plans = [outcome.plan for outcome in report.outcomes]
+    blocked = [(plan, step) for plan in plans for step in plan.of(Action.BLOCKED)]
+    for plan, step in blocked[:FAILURES_NAMED]:
+        name = f"{clean(plan.snapshot.ref)} {clean(step.file.path)}"
+        why = clean(step.reason) or f"{clean(step.target)} is not modelbay's"
+        face.notice("blocked", f"blocked: {name}: {why}", target=str(step.target))
     if len(blocked) > FAILURES_NAMED:
         face.notice("blocked", f"blocked: {len(blocked) - FAILURES_NAMED:,} more")
 
@@ -131,9 +146,7 @@ def report_document(report: Report, failures: Sequence[Failure]) -> dict[str, An
 
 
 def failures_document(failures: Sequence[Failure]) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "failed": [{"name": f.name, "error": error_document(f.error)} for f in failures]
-    }
+    document: dict[str, Any] = {"failed": [failure.document() for failure in failures]}
     first = deciding(failures)
     if first is not None:
         document["error"] = error_document(first)
