@@ -1,5 +1,6 @@
 """A loopback server that answers by script and remembers what it was asked."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,13 @@ class Asked:
 Answering = Reply | Callable[[Asked], Reply]
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that stops reading is no news."""
+
+
 class Scripted:
     """`answers` maps a target (path with query, else path alone) to its reply; else 404."""
 
@@ -41,8 +49,7 @@ class Scripted:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -51,11 +58,14 @@ class Scripted:
         self.asked.append(asked)
         answer = self.answers.get(asked.path) or self.answers.get(asked.path.partition("?")[0])
         reply = answer(asked) if callable(answer) else answer or Reply(404)
-        handler.send_response(reply.status)
+        handler.send_response_only(reply.status)
         for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(reply.body)
+        with contextlib.suppress(ConnectionError):
+            handler.wfile.write(reply.body)
+            return
+        handler.close_connection = True
 
     @property
     def url(self) -> str:

@@ -64,7 +64,7 @@ def safe_name(text: str) -> SafeRelPath:
     name = _FORBIDDEN.sub("_", name).strip(" ").rstrip(". ")
     if name.startswith("."):
         name = "_" + name.lstrip(".")
-    name = _shortened(name)
+    name = _shortened(name) or NAMELESS
     for candidate in (name, "_" + name):
         try:
             return SafeRelPath.component(candidate)
