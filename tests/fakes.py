@@ -85,6 +85,8 @@ class FakeRun:
     said: list[FakeEvent] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     endless: bool = False
+    hangs: bool = False
+    """Whether stopping takes longer than anybody waits."""
 
     def wait(self, seconds: float) -> bool:
         if self.endless:
@@ -96,6 +98,8 @@ class FakeRun:
 
     def stop(self) -> None:
         self.stopped.set()
+        if self.hangs:
+            threading.Event().wait(60)
 
     def events(self) -> list[FakeEvent]:
         said, self.said = self.said, []
@@ -116,6 +120,7 @@ class FakeBay:
     errors: Mapping[str, ModelbayError] = field(default_factory=dict)
     script: list[Callable[[FakeRun], None]] = field(default_factory=list)
     endless: bool = False
+    hangs: bool = False
     asked: list[object] = field(default_factory=list)
 
     def __call__(
@@ -201,7 +206,8 @@ class FakeBay:
             row.error = self.errors.get(row.name)
         outcomes = [self._outcome(plan, rows) for plan in plans]
         come = sum(plan.bytes_to_fetch for plan in plans)
-        return FakeRun(rows, FakeReport(outcomes, come, 2.0), self.script, endless=self.endless)
+        report = FakeReport(outcomes, come, 2.0)
+        return FakeRun(rows, report, self.script, endless=self.endless, hangs=self.hangs)
 
     def _outcome(self, plan: Plan, rows: Sequence[FakeRow]) -> FakeOutcome:
         failed = [row for row in rows if row.plan is plan and row.error is not None]

@@ -28,6 +28,7 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from modelbay.cli import run
+from modelbay.plan import Action
 from modelbay.snapshot import Hit
 from tests.fakes import FakeBay, model_file, ref, snapshot
 
@@ -41,7 +42,8 @@ model = snapshot("org/model", [model_file(f"file-{n}.bin", 10_000) for n in rang
 bay = FakeBay(
     Path(os.environ["HOME"]), {"org/model": model},
     hits=[Hit(ref(f"org/model-{n}"), "title") for n in range(20_000)],
-    script=[step] * 3, endless="ENDLESS" in os.environ,
+    script=[step] * 3, endless="ENDLESS" in os.environ, hangs="HANGS" in os.environ,
+    actions={"file-0.bin": Action(os.environ.get("ACTION", "fetch"))},
 )
 code = run(sys.argv[1:], environ=os.environ, open_bay=bay)
 if code in (129, 130, 143):
@@ -183,6 +185,35 @@ def test_a_signal_stops_the_run_within_two_seconds_with_its_code(
     )
 
 
+def test_a_run_that_will_not_stop_is_left_within_two_seconds(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        child("get", "org/model"), env=environ(tmp_path, ENDLESS="1", HANGS="1"), stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        wait_for(process.stderr, "fetching 40 files")
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(5)
+
+    assert code == 143
+    assert 1.5 < time.monotonic() - begun < 3
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        child("get", "org/model"), env=environ(tmp_path, ENDLESS="1", HANGS="1"), stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        wait_for(process.stderr, "fetching 40 files")
+        begun = time.monotonic()
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 1.5
+
+
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
     script = 'trap "" HUP; exec "$0" "$@"'
     with subprocess.Popen(
@@ -207,15 +238,18 @@ def wait_for(stream: Iterable[str], text: str) -> None:
     raise AssertionError(f"{text!r} was never said")
 
 
-def on_a_terminal(tmp_path: Path, rows: int, columns: int, **more: str) -> tuple[int, str]:
+def on_a_terminal(
+    tmp_path: Path, rows: int, columns: int, *options: str, typed: bytes = b"", **more: str
+) -> tuple[int, str]:
     """The exit code and everything that reached a terminal of that size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     with subprocess.Popen(
-        child("get", "org/model"), env=environ(tmp_path, TERM="xterm-256color", **more),
+        child("get", "org/model", *options), env=environ(tmp_path, TERM="xterm-256color", **more),
         stdin=theirs, stdout=theirs, stderr=theirs,
     ) as process:  # fmt: skip
         os.close(theirs)
+        os.write(ours, typed)
         shown = b""
         while True:
             with suppress(OSError):  # Linux says EIO when the other side is closed
@@ -251,6 +285,36 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
 
     assert "\x1b" not in shown
     assert "fetching 40 files" in shown
+
+
+def test_replacing_is_asked_about_and_no_means_nothing_happens(tmp_path: Path) -> None:
+    code, shown = on_a_terminal(tmp_path, 24, 80, typed=b"n\n", ACTION="replace")
+
+    assert code == 130
+    assert "replace 1 file that modelbay placed? [y/N]: " in shown
+    assert "error: nothing was fetched" in shown
+    assert "Got" not in shown
+
+
+@pytest.mark.parametrize(("options", "typed"), [((), b"y\n"), (("--yes",), b"")])
+def test_yes_on_the_terminal_or_the_command_line_goes_on(
+    tmp_path: Path, options: tuple[str, ...], typed: bytes
+) -> None:
+    code, shown = on_a_terminal(tmp_path, 24, 80, *options, typed=typed, ACTION="replace")
+
+    assert code == 0
+    assert ("[y/N]" in shown) is bool(typed)
+    assert "1 replaced" in shown
+
+
+def test_without_a_terminal_nobody_is_asked(tmp_path: Path) -> None:
+    done = subprocess.run(
+        child("get", "org/model"), env=environ(tmp_path, ACTION="replace"), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "[y/N]" not in done.stderr
+    assert "1 replaced" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

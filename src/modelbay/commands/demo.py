@@ -38,9 +38,14 @@ _ROOM_FOR_LARGE = 4 << 30
 _SLOW_SECONDS = 3
 """The run that is killed would take that long, so that it is killed in the middle."""
 _PATIENCE = 60.0
+_EPILOG: Final = """\b
+Examples:
+  modelbay demo
+  modelbay demo --keep ./demo
+"""
 
 
-@click.command(name="demo")
+@click.command(name="demo", epilog=_EPILOG)
 @click.option("--headless", is_flag=True, help="Show it as lines; the only way for now.")
 @click.option(
     "--keep",

@@ -17,14 +17,14 @@ def total_text(rows: Sequence[Row], pace: Pace, words: Words) -> str:
     remaining = sum(
         (row.progress.size or 0) - _here(row) for row in rows if row.state not in {"done", "failed"}
     )
-    left = pace.seconds_left(remaining) if remaining else None
     parts = [f"{done:,} of {count(len(rows), 'file')}"]
     if failed:
         parts.append(f"{failed:,} failed")
     parts.append(f"{words.size(come)} of {words.size(whole)}{'+' if None in sizes else ''}")
-    if remaining or any(row.state == "downloading" for row in rows):
+    if remaining or None in sizes:
+        left = None if None in sizes else pace.seconds_left(remaining)
         parts += [words.rate(pace.rate), f"{rough(left)} left"]
-    elif any(row.state == "verifying" for row in rows):
+    elif done + failed < len(rows):
         parts.append("verifying")
     return "  ".join(parts)
 
