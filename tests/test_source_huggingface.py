@@ -158,14 +158,17 @@ def test_an_old_name_becomes_the_name_the_hub_answers_with(hub):
     assert "gpt2 is called org/open" in snapshot.notes[0]
 
 
-def test_a_model_that_is_not_there_is_refused_with_near_names(hub):
+def test_a_model_that_is_not_there_may_be_private_and_the_hint_says_so(hub):
     with pytest.raises(ModelNotFound, match="org/opem") as raised:
         resolved("org/opem", hub.endpoint)
 
     assert "HF_TOKEN" in raised.value.hint
 
+
+@pytest.mark.parametrize("misspelt", ["orga/open", "org/opeen", "org/opem"])
+def test_a_misspelt_model_is_answered_with_the_near_names(hub, misspelt):
     with pytest.raises(ModelNotFound) as raised:
-        resolved("orga/open", hub.endpoint)
+        resolved(misspelt, hub.endpoint)
 
     assert "org/open" in raised.value.hint
 

@@ -72,7 +72,7 @@ def test_every_recorded_model_info_is_read():
         if "not-found" not in p.name and "redirect" not in p.name
     ]
     if not paths:
-        pytest.skip("7 recorded model infos are not here (MODELBAY_FIXTURES)")
+        pytest.skip("8 recorded model infos are not here (MODELBAY_FIXTURES)")
 
     told = []
     for path in paths:

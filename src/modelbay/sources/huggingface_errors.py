@@ -135,13 +135,17 @@ def _wanted(repo: Repo, variable: str) -> CredentialMissing:
 
 
 def _near_models(hub: Hub, repo: Repo) -> list[str]:
-    wanted = repo.id.rpartition("/")[2]
-    try:
-        rows = islice(hub.search(repo.type, [("search", wanted), ("limit", "20")]), 20)
-        found = {row.id.lower(): row.id for row in rows}
-    except (Refusal, ModelbayError):
-        return []
-    return [found[key] for key in get_close_matches(repo.id.lower(), found, n=3, cutoff=_NEAR)]
+    """By a misspelt namespace first, then by a misspelt name in that namespace."""
+    author, _, name = repo.id.rpartition("/")
+    for question in [("search", name)] + ([("author", author)] if author else []):
+        try:
+            rows = islice(hub.search(repo.type, [question, ("limit", "100")]), 100)
+            found = {row.id.lower(): row.id for row in rows}
+        except (Refusal, ModelbayError):
+            return []
+        if near := get_close_matches(repo.id.lower(), found, n=3, cutoff=_NEAR):
+            return [found[key] for key in near]
+    return []
 
 
 def _refs(hub: Hub, repo: Repo) -> list[str]:
