@@ -110,7 +110,8 @@ def test_every_command_has_help_with_examples_and_is_listed_as_it_says(name: str
     assert command.name == name
     assert "Examples:" in shown
     assert f"modelbay {name}" in shown
-    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert all(option.help or option.hidden for option in options)
 
 
 def test_a_reader_that_goes_away_ends_the_program_quietly(tmp_path: Path) -> None:
