@@ -92,3 +92,81 @@ def test_a_killed_replacement_leaves_the_old_file_or_the_new_one(tmp_path: Path,
         assert (folder / "sub/m.safetensors").read_bytes() == b"newer!!"
         number += 1
     print(f"{number - 1} kills at {call}")
+
+
+def said_under_strace(tmp_path: Path, fault: str, child: str = HUB_CHILD) -> str:
+    """What `child` says while every call named in `fault` fails as it tells."""
+    done = subprocess.run(
+        [
+            *("strace", "-f", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}"),
+            *("-e", f"inject={fault}"),
+            *(sys.executable, "-P", "-B", "-c", child, str(tmp_path / "out")),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+LOCK_CHILD = """
+import sys
+from pathlib import Path
+from modelbay.library.hf_cache import HfCache
+from tests.layouts import a_snapshot
+layout, snapshot = HfCache(Path(sys.argv[1])), a_snapshot({"a": b"1", "b": b"2"})
+for file in snapshot.files:
+    with layout.moving(snapshot, file, pause=print, tell=print) as waited:
+        print(file.path, waited)
+"""
+
+
+def test_where_nothing_can_be_locked_it_is_said_once_and_work_goes_on(tmp_path: Path):
+    lines = said_under_strace(tmp_path, "flock:error=ENOLCK", LOCK_CHILD).splitlines()
+
+    assert lines[0].startswith("going on without locks (")
+    assert lines[1:] == ["a False", "b False"]
+
+
+def test_a_file_system_without_links_gets_the_file_itself(tmp_path: Path):
+    said_under_strace(tmp_path, "symlink,symlinkat:error=EPERM")
+
+    snapshot = tmp_path / "out/models--org--model/snapshots" / ("c" * 40)
+    assert (snapshot / "sub/m.safetensors").read_bytes() == b"weights"
+    assert not (snapshot / "sub/m.safetensors").is_symlink()
+    assert list((tmp_path / "out/models--org--model/blobs").iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["linkat:error=EPERM", "renameat2:error=EINVAL"])
+def test_a_file_system_without_a_call_that_we_like_gets_its_files_all_the_same(
+    tmp_path: Path, fault: str
+):
+    bring({"sub/m.safetensors": b"weights"}, Dir(tmp_path / "out"))
+
+    said_under_strace(tmp_path, fault, DIR_CHILD)
+
+    assert (tmp_path / "out/sub/m.safetensors").read_bytes() == b"newer!!"
+    (old,) = (tmp_path / "out/.modelbay/trash").rglob("m.safetensors")
+    assert old.read_bytes() == b"weights"
+
+
+def test_a_mount_that_looks_like_the_same_file_system_gets_a_proven_copy(tmp_path: Path):
+    (tmp_path / "out/sub").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    mount = f"mount --bind {tmp_path}/elsewhere {tmp_path}/out/sub"
+
+    subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -P -c "$1" "$2"'),
+            *(sys.executable, DIR_CHILD, str(tmp_path / "out")),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])},
+        timeout=60,
+        check=True,
+    )
+
+    assert (tmp_path / "elsewhere/m.safetensors").read_bytes() == b"newer!!"
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["m.safetensors"]

@@ -27,27 +27,31 @@ def folder_below(root: Path, parts: Sequence[str], *, make: bool = False) -> Ite
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for depth in range(1, len(parts) + 1):
-            descriptor = _step(descriptor, root.joinpath(*parts[:depth]), make=make)
+        for depth, part in enumerate(parts, 1):
+            try:
+                child = _child(descriptor, part, make=make)
+            except OSError as error:
+                if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+                    in_the_way = root.joinpath(*parts[:depth])
+                    raise taken_by(in_the_way, "a folder was expected there") from error
+                raise
+            os.close(descriptor)
+            descriptor = child
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _step(parent: int, path: Path, *, make: bool) -> int:
-    """Trades `parent` for the folder `path` in it; on an error `parent` stays open."""
-    if make:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path.name, dir_fd=parent)
-            os.fsync(parent)
+def _child(parent: int, name: str, *, make: bool) -> int:
     try:
-        child = os.open(path.name, _FOLDER, dir_fd=parent)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-            raise taken_by(path, "a folder was expected there") from error
-        raise
-    os.close(parent)
-    return child
+        return os.open(name, _FOLDER, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+        os.fsync(parent)
+    return os.open(name, _FOLDER, dir_fd=parent)
 
 
 def taken_by(path: Path, expected: str) -> TargetTaken:
@@ -94,7 +98,8 @@ def point(folder: int, name: str, text: str, *, via: Path) -> None:
     """The symbolic link `name` in `folder` with `text` in it, never absent in between.
 
     A link of that name is replaced; `via` is a folder on the same file system, for the new
-    one's temporary name. Raises FileExistsError where something else has the name, OSError.
+    one's temporary name. Durable once `folder` is synced. Raises FileExistsError where
+    something else has the name, OSError.
     """
     try:
         os.symlink(text, name, dir_fd=folder)
@@ -103,7 +108,6 @@ def point(folder: int, name: str, text: str, *, via: Path) -> None:
             raise
         if os.readlink(name, dir_fd=folder) != text:
             _exchange_link(folder, name, text, via / f"link.{secrets.token_hex(4)}.tmp")
-    os.fsync(folder)
 
 
 def _exchange_link(folder: int, name: str, text: str, temporary: Path) -> None:

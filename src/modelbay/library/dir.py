@@ -9,7 +9,7 @@ from modelbay.digest import Digest
 from modelbay.errors import TargetTaken
 from modelbay.files import disk_errors, folder_below, make_dir, taken_by
 from modelbay.library.base import Place, Standing
-from modelbay.library.home import Home, courtesy_lock, part_key, record_name
+from modelbay.library.home import Home, part_key, record_name
 from modelbay.library.records import Records
 from modelbay.plan import Action, Step
 from modelbay.safepath import SafeRelPath
@@ -62,7 +62,7 @@ class Dir:
             self._home.prepare()
             self._home.open_folder_of(part)
         lock = self._home.parts / f"{part_key(snapshot, file)}.lock"
-        with courtesy_lock(lock, pause=pause, tell=tell, remove=True) as waited:
+        with self._home.locked(lock, pause=pause, tell=tell, remove=True) as waited:
             yield waited
 
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
@@ -82,9 +82,7 @@ class Dir:
             return self._home.quarantine(record_name(snapshot), part)
 
     def finish(self, snapshot: Snapshot) -> None:
-        with disk_errors(self._home.folder):
-            self._home.records.write(record_name(snapshot), snapshot)
-            self._home.clear_quarantine(record_name(snapshot))
+        self._home.finish(record_name(snapshot), snapshot)
 
 
 def stands_at(root: Path, target: Path) -> Standing:

@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -28,7 +29,7 @@ from modelbay.files import (
 )
 from modelbay.library.base import Place, Standing
 from modelbay.library.dir import stands_at
-from modelbay.library.home import Home, courtesy_lock
+from modelbay.library.home import Home
 from modelbay.library.records import Records
 from modelbay.plan import Action, Step
 from modelbay.refs import decode
@@ -78,6 +79,7 @@ class HfCache:
         self._cache = root.resolve()
         self._symlinks = symlinks
         self._homes: dict[Path, Home] = {}
+        self._new_links: set[Path] = set()
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Self:
@@ -89,15 +91,13 @@ class HfCache:
         """`models--org--name`, `datasets--…` or `spaces--…`. Raises UsageError for what is
         not a Hub repo.
         """
-        kind, slash, repo = decode(snapshot.ref.name).partition("/")
-        if not slash or kind not in _KINDS:
-            kind, repo = "models", decode(snapshot.ref.name)
-        if not _COMMIT.fullmatch(snapshot.revision) or repo.count("/") > 1:
+        folder = _folder_name(snapshot.ref.name)
+        if folder is None or not _COMMIT.fullmatch(snapshot.revision):
             raise UsageError(
                 f"{snapshot.ref} cannot go into the Hub's cache, which holds Hub repos at a commit",
                 hint="name a folder with --to",
             )
-        return self._cache / SafeRelPath.component("--".join([kind, *repo.split("/")]))
+        return self._cache / folder
 
     def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
         target = self._snapshot_folder(snapshot) / file.path
@@ -169,14 +169,12 @@ class HfCache:
         tell: Callable[[str], None],
     ) -> Iterator[bool]:
         """The lock that the Hub's client takes too; its file is never removed."""
-        home = self._home(snapshot)
-        folder = self._cache / ".locks" / self.root(snapshot).name
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        home, part = self._home(snapshot), self.place_of(snapshot, file).part
+        lock = self._cache / ".locks" / self.root(snapshot).name / f"{etag_of(file)}.lock"
+        with disk_errors(part):
             home.prepare()
-            home.open_folder_of(self.place_of(snapshot, file).part)
-        lock = folder / f"{etag_of(file)}.lock"
-        with courtesy_lock(lock, pause=pause, tell=tell) as waited:
+            home.open_folder_of(part)
+        with home.locked(lock, pause=pause, tell=tell) as waited:
             yield waited
 
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
@@ -212,6 +210,7 @@ class HfCache:
         with folder_below(self._cache, folders, make=True) as folder:
             try:
                 point(folder, name, text, via=home.folder)
+                self._new_links.add(step.target.parent)
             except FileExistsError:
                 raise taken_by(step.target, "a link to the blob was to go there") from None
             except OSError as error:
@@ -233,10 +232,15 @@ class HfCache:
             return self._home(snapshot).quarantine(snapshot.revision, part)
 
     def finish(self, snapshot: Snapshot) -> None:
-        home = self._home(snapshot)
-        with disk_errors(home.folder):
-            home.records.write(snapshot.revision, snapshot)
-            home.clear_quarantine(snapshot.revision)
+        """Links become durable together: one that a power cut takes is made again from its
+        blob, which is durable since `place`.
+        """
+        home, folder = self._home(snapshot), self._snapshot_folder(snapshot)
+        for changed in [path for path in self._new_links if path.is_relative_to(folder)]:
+            with disk_errors(changed):
+                sync_dir(changed)
+            self._new_links.discard(changed)
+        home.finish(snapshot.revision, snapshot)
 
     def _home(self, snapshot: Snapshot) -> Home:
         folder = self.root(snapshot)
@@ -247,6 +251,19 @@ class HfCache:
 
     def _below(self, path: Path) -> tuple[str, ...]:
         return path.relative_to(self._cache).parts
+
+
+@lru_cache
+def _folder_name(ref_name: str) -> str | None:
+    kind, slash, repo = decode(ref_name).partition("/")
+    if not slash or kind not in _KINDS:
+        kind, repo = "models", decode(ref_name)
+    if repo.count("/") > 1:
+        return None
+    return SafeRelPath.component("--".join([kind, *repo.split("/")]))
+
+
+_component = lru_cache(maxsize=4096)(SafeRelPath.component)
 
 
 def etag_of(file: ModelFile) -> str:
@@ -261,7 +278,7 @@ def etag_of(file: ModelFile) -> str:
             "names its files",
             hint="name a folder with --to",
         )
-    return SafeRelPath.component(name)
+    return _component(name)
 
 
 def _names_content(file: ModelFile) -> bool:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from modelbay.digest import Digest, disagreement
-from modelbay.errors import WrongBytes
+from modelbay.errors import NotWritable, WrongBytes
 from modelbay.files import (
     LockUnsupported,
     clone,
@@ -48,12 +48,16 @@ class Home:
         self.records = Records(self.folder)
         self._trash: Path | None = None
         self._lock = threading.Lock()
+        self._lockless = False
+        self._ready = False
 
     def prepare(self) -> None:
         """Makes the folder. Raises NotWritable, NoSpace, TargetTaken when a link has its name."""
+        if self._ready:
+            return
         make_dir(self.folder, private=True)
         with disk_errors(self.parts), folder_below(self.base, (NAME, "parts"), make=True):
-            pass
+            self._ready = True
 
     def part_of(self, snapshot: Snapshot, file: ModelFile, final: Path) -> Path:
         """Where the bytes for `final` gather: here, or beside it on another file system."""
@@ -71,6 +75,31 @@ class Home:
             with folder_below(self.base, part.relative_to(self.base).parts[:-1], make=True):
                 pass
 
+    @contextlib.contextmanager
+    def locked(
+        self,
+        path: Path,
+        *,
+        pause: Callable[[float], None],
+        tell: Callable[[str], None],
+        remove: bool = False,
+    ) -> Iterator[bool]:
+        """As `files.locked`. Where nothing can be locked, `tell` hears so once, and work goes
+        on: no byte depends on it.
+        """
+        with contextlib.ExitStack() as stack:
+            waited = False
+            if not self._lockless:
+                try:
+                    _make_lock_folder(path.parent)
+                    waited = stack.enter_context(
+                        locked(path, pause=pause, tell=tell, remove=remove)
+                    )
+                except LockUnsupported as trouble:
+                    self._lockless = True
+                    tell(f"going on without locks ({trouble}): a file may be fetched twice")
+            yield waited
+
     def quarantine(self, record: str, part: Path) -> Path:
         """Takes wrong bytes out of the way, and gives where they are now: the newest of
         each model are kept. Raises OSError.
@@ -84,7 +113,14 @@ class Home:
         journal_of(part).unlink(missing_ok=True)
         return kept
 
-    def clear_quarantine(self, record: str) -> None:
+    def finish(self, record: str, snapshot: Snapshot) -> None:
+        """Writes what was learnt, and lets go of wrong bytes. A folder that cannot be written
+        to keeps no records, which costs hashing and nothing else. Raises DiskError.
+        """
+        with disk_errors(self.folder), contextlib.suppress(NotWritable):
+            if self.records.has_news(record, snapshot):
+                self.prepare()
+                self.records.write(record, snapshot)
         for older in (self.folder / "quarantine").glob(f"{record}.*"):
             older.unlink(missing_ok=True)
 
@@ -170,9 +206,10 @@ def _mounted_elsewhere(base: Path, final: Path) -> bool:
     when the file is placed, and nothing gathers behind it until then.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        device = base.stat().st_dev
-        for folder in reversed(final.relative_to(base).parents[:-1]):
-            status = (base / folder).lstat()
+        folder, device = os.fspath(base), base.stat().st_dev
+        for part in final.relative_to(base).parts[:-1]:
+            folder = f"{folder}/{part}"
+            status = os.lstat(folder)
             if not stat.S_ISDIR(status.st_mode):
                 return False
             if status.st_dev != device:
@@ -187,22 +224,11 @@ def record_name(snapshot: Snapshot) -> str:
     return f"{readable}-{hashlib.sha256(ref.encode()).hexdigest()[:12]}"
 
 
-@contextlib.contextmanager
-def courtesy_lock(
-    path: Path,
-    *,
-    pause: Callable[[float], None],
-    tell: Callable[[str], None],
-    remove: bool = False,
-) -> Iterator[bool]:
-    """As `files.locked`; where nothing can be locked, `tell` hears so and work goes on."""
-    with contextlib.ExitStack() as stack:
-        try:
-            waited = stack.enter_context(locked(path, pause=pause, tell=tell, remove=remove))
-        except LockUnsupported as trouble:
-            tell(f"going on without a lock ({trouble}): the same file may be fetched twice")
-            waited = False
-        yield waited
+def _make_lock_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise LockUnsupported(f"{clean(folder)}: {error.strerror}") from error
 
 
 def _linked(path: Path, old: Path) -> bool:

@@ -9,8 +9,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +57,9 @@ class Records:
         self._base = home.parent
         self._lock = threading.RLock()
         self._known: dict[str, dict[_Entry, Known]] | None = None
+        self._holders: dict[Digest, dict[str, Known]] = {}
+        self._placed: dict[str, dict[tuple[str, str], Known]] = {}
+        self._read: dict[str, Known] = {}
         self._written = float("-inf")
 
     def observe(
@@ -79,7 +82,8 @@ class Records:
             file, "", status.st_size, status.st_mtime_ns, digests, placed=False, revision=""
         )
         with self._lock:
-            self._all().setdefault(file, {})[_READ_ONLY] = seen
+            self._learn(_READ_ONLY, seen)
+            self._read[file] = seen
         return digests
 
     def unchanged(self, path: Path) -> tuple[Digest, ...]:
@@ -113,12 +117,12 @@ class Records:
     def same_content(self, wanted: tuple[Digest, ...]) -> Path | None:
         """An unchanged file here whose observed digest is one of `wanted`, or None."""
         with self._lock:
-            every = [known for several in self._all().values() for known in several.values()]
-        for known in every:
-            if any(find(known.digests, digest.algorithm) == digest for digest in wanted):
-                path = self._base / known.file
-                if path.is_file() and not path.is_symlink() and known.matches(path.stat()):
-                    return path
+            self._all()
+            holders = [self._holders.get(digest, {}).values() for digest in wanted]
+        for known in (known for several in holders for known in several):
+            path = self._base / known.file
+            if path.is_file() and not path.is_symlink() and known.matches(path.stat()):
+                return path
         return None
 
     def add(
@@ -137,36 +141,40 @@ class Records:
             revision=snapshot.revision,
         )
         with self._lock:
-            self._all().setdefault(file, {})[record, name] = known
+            self._learn((record, name), known)
+            self._placed.setdefault(record, {})[file, name] = known
             if time.monotonic() - self._written >= _WRITE_EVERY:
                 self.write(record, snapshot, durable=False)
 
+    def has_news(self, record: str, snapshot: Snapshot) -> bool:
+        """Whether `write` would say what the disk does not say yet."""
+        with self._lock:
+            return bool(self._placed.get(record) or self._confirmed(snapshot))
+
     def write(self, record: str, snapshot: Snapshot, *, durable: bool = True) -> None:
-        """Writes the record of `snapshot`, with what other processes wrote to it meanwhile.
-        Raises DiskError, OSError.
-        """
+        """Adds what this process learnt to the record of `snapshot`. Raises DiskError, OSError."""
         with self._lock:
             path = self._folder / f"{record}.json"
             rows = {(known.file, known.path): known for known in _read(path)}
-            for several in self._all().values():
-                for (owner, _), known in several.items():
-                    if owner == record:
-                        rows[known.file, known.path] = known
+            rows |= self._placed.get(record, {})
+            confirmed = self._confirmed(snapshot)
             recorded = {file for file, _ in rows}
-            for known in self._confirmed(snapshot):
-                if known.file not in recorded:
-                    rows[known.file, ""] = known
+            rows |= {(seen.file, ""): seen for seen in confirmed if seen.file not in recorded}
+            renewed = {seen.file: seen for seen in confirmed if seen.file in recorded}
+            for key, known in rows.items():
+                rows[key] = _renewed(known, renewed.get(known.file))
             make_dir(self._folder)
             write_atomic(path, _document(snapshot, rows.values()), durable=durable)
             self._written = time.monotonic()
+            if durable:
+                self._placed.pop(record, None)
+                for seen in confirmed:
+                    self._read.pop(seen.file, None)
 
-    def _confirmed(self, snapshot: Snapshot) -> Iterator[Known]:
-        """Files of others that were read and hold what `snapshot` wants."""
+    def _confirmed(self, snapshot: Snapshot) -> list[Known]:
+        """Files that were read in this run and hold what `snapshot` wants."""
         wanted = {digest for file in snapshot.files for digest in file.digests}
-        for several in self._all().values():
-            known = several.get(_READ_ONLY)
-            if known is not None and wanted.intersection(known.digests):
-                yield known
+        return [seen for seen in self._read.values() if wanted.intersection(seen.digests)]
 
     def _of(self, file: str) -> list[Known]:
         with self._lock:
@@ -177,21 +185,36 @@ class Records:
             self._known = {}
             for path in sorted(self._folder.glob("*.json")):
                 for known in _read(path):
-                    self._known.setdefault(known.file, {})[path.stem, known.path] = known
+                    self._learn((path.stem, known.path), known)
         return self._known
+
+    def _learn(self, entry: _Entry, known: Known) -> None:
+        self._all().setdefault(known.file, {})[entry] = known
+        for digest in known.digests:
+            self._holders.setdefault(digest, {})[known.file] = known
 
     def _file(self, path: Path) -> str:
         return path.relative_to(self._base).as_posix()
 
 
+def _renewed(known: Known, seen: Known | None) -> Known:
+    """`known` with the time of `seen` where the same content was only touched."""
+    if seen is None or not set(known.digests) & set(seen.digests):
+        return known
+    return replace(known, size=seen.size, mtime_ns=seen.mtime_ns)
+
+
 def _document(snapshot: Snapshot, rows: Iterable[Known]) -> bytes:
-    document = {
+    """JSON with a file to a line."""
+    head = {
         "format": FORMAT,
         "ref": str(snapshot.ref),
         "revision": snapshot.revision,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "from": dict(snapshot.table),
-        "files": [
+    }
+    files = ",\n".join(
+        json.dumps(
             {
                 "path": known.path,
                 "file": known.file,
@@ -201,10 +224,10 @@ def _document(snapshot: Snapshot, rows: Iterable[Known]) -> bytes:
                 "revision": known.revision,
                 **{digest.algorithm: digest.hex for digest in known.digests},
             }
-            for known in sorted(rows, key=lambda known: (known.file, known.path))
-        ],
-    }
-    return json.dumps(document, indent=1).encode() + b"\n"
+        )
+        for known in sorted(rows, key=lambda known: (known.file, known.path))
+    )
+    return f'{json.dumps(head)[:-1]}, "files": [\n{files}\n]}}\n'.encode()
 
 
 def _read(path: Path) -> list[Known]:
