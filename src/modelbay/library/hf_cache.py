@@ -236,7 +236,7 @@ class HfCache:
         blob, which is durable since `place`.
         """
         home, folder = self._home(snapshot), self._snapshot_folder(snapshot)
-        for changed in [path for path in self._new_links if path.is_relative_to(folder)]:
+        for changed in [path for path in tuple(self._new_links) if path.is_relative_to(folder)]:
             with disk_errors(changed):
                 sync_dir(changed)
             self._new_links.discard(changed)
@@ -244,7 +244,7 @@ class HfCache:
 
     def _home(self, snapshot: Snapshot) -> Home:
         folder = self.root(snapshot)
-        return self._homes.setdefault(folder, Home(folder))
+        return self._homes.get(folder) or self._homes.setdefault(folder, Home(folder))
 
     def _snapshot_folder(self, snapshot: Snapshot) -> Path:
         return self.root(snapshot) / "snapshots" / snapshot.revision

@@ -179,7 +179,8 @@ class Home:
         """The bytes of `source` as `part`, ready to be published, and their observed digests.
         Raises WrongBytes when they are not the wanted ones (any more), OSError.
         """
-        part.parent.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        self.open_folder_of(part)
         part.unlink(missing_ok=True)
         way = clone(source, part)
         known = self.records.unchanged(source)
