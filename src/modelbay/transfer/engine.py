@@ -1,6 +1,7 @@
 """One file, perfectly: fetch, resume, verify. Blocking; threads are the caller's and ours."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelbay import files
@@ -18,7 +19,7 @@ from modelbay.transfer.order import Fetched, Order, Progress, Stop
 from modelbay.transfer.patience import Tries
 from modelbay.transfer.pieces import PieceMap
 from modelbay.transfer.ranged import Ranged
-from modelbay.transfer.remote import Changed, NoRanges, Remote
+from modelbay.transfer.remote import Changed, NoRanges, Remote, Unsatisfied
 from modelbay.transfer.single import Single
 
 _CLEAN_RESTARTS = 1
@@ -45,39 +46,29 @@ class Engine:
         lie in quarantine), AccessError, NotFound, NetworkError, DiskError.
         """
         progress.size = order.size
-        ranged, restarts = True, 0
+        course = _Course()
         tries = Tries(self._client.hosts.patience, self.limits.progress)
         while True:
             stop.check()
             progress.state = "connecting"
             try:
                 location = order.locate()
-                fetched = self._once(order, location, progress, stop, tries, ranged=ranged)
+                fetched = self._once(order, location, progress, stop, tries, ranged=course.ranged)
                 self._verify(order, fetched)
             except NoRanges:
-                ranged = False
-                progress.note = "its server knows no ranges: from the start, in one go"
-                continue
+                course.ranged = False
+                progress.note = "its server gives no parts of it: from the start, in one go"
             except Changed as change:
-                restarts += 1
-                self._start_over(order, progress, f"{change}: started over")
-                if restarts > _CLEAN_RESTARTS:
-                    raise UpstreamChanged(
-                        f"{clean(order.name)} keeps changing on its server while it is read "
-                        f"({change})",
-                        hint="nothing was published; try again when its publisher is done",
-                    ) from change
-                continue
+                self._start_over(order, progress, f"{change}: from the start again")
+                course.after_change(order, change)
             except _Wrong as wrong:
-                restarts += 1
                 self._quarantine(order)
-                if restarts > _CLEAN_RESTARTS:
-                    raise wrong.error from None
-                self._start_over(order, progress, "wrong bytes came: started over")
-                continue
-            journal.path_of(order.part).unlink(missing_ok=True)
-            self._release_quarantine(order)
-            return fetched
+                course.after_wrong(wrong.error)
+                self._start_over(order, progress, "wrong bytes came: from the start again")
+            else:
+                journal.path_of(order.part).unlink(missing_ok=True)
+                self._release_quarantine(order)
+                return fetched
 
     def _once(
         self,
@@ -121,8 +112,9 @@ class Engine:
         pieces = PieceMap(size, self.limits.run_ahead())
         found = journal.read(order.part)
         identity = _identity(order)
-        if found is not None and found.size == size and found.identity == identity:
+        if found is not None and _continues(found, order, size, identity):
             pieces.here = list(found.spans)
+            remote.etag = found.validator
             progress.resumed = progress.received = found.held
             descriptor = files.open_part(order.part)
         else:
@@ -193,6 +185,38 @@ class Engine:
             kept.unlink(missing_ok=True)
 
 
+@dataclass(slots=True)
+class _Course:
+    """How one fetch goes: with parts or in one go, and what it was started over for."""
+
+    ranged: bool = True
+    restarts: int = 0
+    change: Changed | None = None
+
+    def after_change(self, order: Order, change: Changed) -> None:
+        """Raises UpstreamChanged when it was started over for that before."""
+        if self.restarts >= _CLEAN_RESTARTS:
+            if isinstance(change, Unsatisfied) and self.ranged:
+                self.ranged = False
+                return
+            raise UpstreamChanged(
+                f"{clean(order.name)} keeps changing on its server while it is read ({change})",
+                hint="nothing was published; try again when its publisher is done",
+            ) from change
+        self.restarts += 1
+        self.change = change
+
+    def after_wrong(self, error: ModelbayError) -> None:
+        """Raises `error` when it was started over before."""
+        if self.change is not None:
+            raise UpstreamChanged(
+                f"{error}; while it was read, {self.change}", hint=error.hint
+            ) from None
+        if self.restarts >= _CLEAN_RESTARTS:
+            raise error
+        self.restarts += 1
+
+
 class _Wrong(Exception):
     def __init__(self, error: ModelbayError) -> None:
         super().__init__(str(error))
@@ -203,6 +227,12 @@ def _quarantined(part: Path) -> Path | None:
     if part.parent.name != "parts":
         return None
     return part.parent.parent / "quarantine" / part.name
+
+
+def _continues(found: journal.Journal, order: Order, size: int, identity: str) -> bool:
+    """Whether the bytes of an earlier run are of the same content."""
+    provable = bool(order.digests) or found.validator is not None
+    return provable and found.size == size and found.identity == identity
 
 
 def _identity(order: Order) -> str:

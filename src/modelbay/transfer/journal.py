@@ -7,7 +7,7 @@ of another version, of other content) is no journal, and the part is started ove
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -26,6 +26,8 @@ class Journal:
     size: int
     identity: str
     spans: tuple[Span, ...]
+    validator: str | None = None
+    """The strong ETag or date that the bytes came with, as the server writes it."""
 
     @property
     def held(self) -> int:
@@ -38,10 +40,7 @@ def path_of(part: Path) -> Path:
 
 def write(part: Path, journal: Journal) -> None:
     """Replaces the journal of `part`. The data it speaks of must be on disk. Raises OSError."""
-    body = json.dumps(
-        {"size": journal.size, "identity": journal.identity, "spans": journal.spans},
-        separators=(",", ":"),
-    )
+    body = json.dumps(asdict(journal), separators=(",", ":"))
     whole = {"version": VERSION, "sum": _sum(body), "body": body}
     files.write_atomic(path_of(part), json.dumps(whole).encode(), mode=0o600, durable=False)
 
@@ -59,8 +58,8 @@ def read(part: Path) -> Journal | None:
         if whole["version"] != VERSION or _sum(whole["body"]) != whole["sum"]:
             return None
         body = json.loads(whole["body"])
-        size, identity, spans = body["size"], body["identity"], body["spans"]
-        return Journal(size, identity, _believable(spans, min(size, there)))
+        spans = _believable(body["spans"], min(body["size"], there))
+        return Journal(body["size"], body["identity"], spans, body["validator"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return None
 

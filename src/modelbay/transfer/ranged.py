@@ -22,6 +22,19 @@ _FLUSH_SECONDS = 0.25
 _TICK = 0.1
 
 
+@dataclass(slots=True)
+class _Line:
+    """One connection's buffer, which changes hands, and its rate in bytes a second."""
+
+    buffer: bytearray
+    rate: float | None = None
+
+    def measure(self, count: int, seconds: float) -> None:
+        if count > 0 and seconds > 0:
+            rate = count / seconds
+            self.rate = rate if self.rate is None else (self.rate + rate) / 2
+
+
 @dataclass
 class Ranged:
     """One run over one part. `fetch` gives the verified bytes' digests or raises."""
@@ -126,9 +139,8 @@ class Ranged:
                 return
             try:
                 files.sync_data(self.descriptor)
-                journal.write(
-                    self.order.part, journal.Journal(self.pieces.size, self.identity, spans)
-                )
+                state = journal.Journal(self.pieces.size, self.identity, spans, self.remote.etag)
+                journal.write(self.order.part, state)
             except OSError as error:
                 self._fail(files.disk_error(error, self.order.part))
 
@@ -147,23 +159,22 @@ class Ranged:
 
     def _connection(self, number: int) -> None:
         """One connection's life. Only the first works until the first bytes were looked at."""
-        buffer = self.buffers.take()
-        rate: float | None = None
+        line = _Line(self.buffers.take())
         try:
             while not self._over():
-                if number >= self.allowed or (number and not self.looked.wait(_TICK)):
+                if number >= self.allowed or (number and not self.looked.is_set()):
                     self.pieces.await_change(_TICK)
                     continue
-                piece = self.pieces.take(self._length(rate))
+                piece = self.pieces.take(self._length(line.rate))
                 if piece is None:
                     self.pieces.await_change(_TICK)
                     continue
-                began, before = time.monotonic(), piece.at
+                began = time.monotonic()
                 try:
-                    buffer = self._read(piece, buffer)
+                    self._read(piece, line)
                 finally:
                     self.pieces.release(piece)
-                rate = self._rate(rate, piece.at - before, time.monotonic() - began)
+                line.measure(piece.at - piece.start, time.monotonic() - began)
         except Interrupted as error:
             self._fail(error)
         except (ModelbayError, Changed, NoRanges) as error:
@@ -171,7 +182,7 @@ class Ranged:
         except OSError as error:
             self._fail(files.disk_error(error, self.order.part))
         finally:
-            self.buffers.give(buffer)
+            self.buffers.give(line.buffer)
 
     def _length(self, rate: float | None) -> int:
         limits = self.limits
@@ -179,66 +190,63 @@ class Ranged:
             rate, limits.piece_start, limits.piece_min, limits.piece_max, limits.piece_seconds
         )
 
-    def _rate(self, before: float | None, count: int, seconds: float) -> float | None:
-        if count <= 0 or seconds <= 0:
-            return before
-        rate = count / seconds
-        return rate if before is None else (before + rate) / 2
-
-    def _read(self, piece: Piece, buffer: bytearray) -> bytearray:
+    def _read(self, piece: Piece, line: _Line) -> None:
         """Brings `piece`, or as much of it as comes; transient trouble ends in a pause."""
         try:
             with self.remote.request(piece.at, piece.end, ranged=True) as reply:
                 self.progress.connections += 1
                 try:
-                    return self._drain(piece, reply, buffer)
+                    self._drain(piece, reply, line)
                 finally:
                     self.progress.connections -= 1
         except NetworkError as error:
             if self._over() or piece.at >= piece.end:
-                return buffer
+                return
             if isinstance(error, AddressRanOut):
                 # Some CDNs refuse many ranges at once with the same 403 (SURPRISES H12).
                 self.allowed = max(1, self.allowed - 1)
             self.tries.failed(error, self.pieces.held(), self.progress, self.stop)
-            return buffer
 
-    def _drain(self, piece: Piece, reply: Reply, buffer: bytearray) -> bytearray:
-        view, filled, written = memoryview(buffer), 0, time.monotonic()
-        floor = Floor(self.limits)
+    def _drain(self, piece: Piece, reply: Reply, line: _Line) -> None:
+        floor, kept, filled = Floor(self.limits), time.monotonic(), 0
         while piece.at + filled < piece.end:
-            room = min(len(view) - filled, piece.end - piece.at - filled)
-            trouble: NetworkError | None = None
-            try:
-                count = reply.read_into(
-                    view[filled : filled + self.bucket.bite(room)], self.limits.stall
-                )
-                if not count:
-                    trouble = ended_early(self.order.name)
-            except NetworkError as error:
-                count, trouble = 0, error
+            count, trouble = self._receive(piece, reply, line, filled)
             filled += count
-            self.progress.fetched += count
             now = time.monotonic()
             trouble = trouble or floor.judge(count, now, self.order.name)
-            whole = filled == len(view) or piece.at + filled == piece.end
-            late = now - written >= _FLUSH_SECONDS and (filled >= LOOK or self.looked.is_set())
+            whole = filled == len(line.buffer) or piece.at + filled == piece.end
+            late = now - kept >= _FLUSH_SECONDS and (filled >= LOOK or self.looked.is_set())
             if filled and (whole or trouble or late):
-                self._look(piece, view[:filled], reply)
-                offset = piece.at
-                if not self._write(view[:filled], offset):
-                    return buffer
-                buffer = self.front.offer(offset, buffer, filled)
-                wanted = self.pieces.advance(piece, offset + filled)
-                view, filled, written = memoryview(buffer), 0, now
-                if not wanted:
-                    return buffer
+                if not self._keep(piece, reply, line, filled):
+                    return
+                filled, kept = 0, now
             if trouble is not None:
                 raise trouble
             if self._over() and not self.pieces.complete():
-                return buffer
+                return
             self.bucket.spend(count, self.stop.wait)
-        return buffer
+
+    def _receive(
+        self, piece: Piece, reply: Reply, line: _Line, filled: int
+    ) -> tuple[int, NetworkError | None]:
+        """Bytes that came behind `filled`, or the trouble: what came before it is kept first."""
+        room = self.bucket.bite(min(len(line.buffer) - filled, piece.end - piece.at - filled))
+        try:
+            view = memoryview(line.buffer)[filled : filled + room]
+            count = reply.read_into(view, self.limits.stall)
+        except NetworkError as error:
+            return 0, error
+        self.progress.fetched += count
+        return count, None if count else ended_early(self.order.name)
+
+    def _keep(self, piece: Piece, reply: Reply, line: _Line, filled: int) -> bool:
+        """Writes the filled buffer and passes it to the hash. False when no more is wanted."""
+        view, offset = memoryview(line.buffer)[:filled], piece.at
+        self._look(piece, view, reply)
+        if not self._write(view, offset):
+            return False
+        line.buffer = self.front.offer(offset, line.buffer, filled)
+        return self.pieces.advance(piece, offset + filled)
 
     def _write(self, view: memoryview, offset: int) -> bool:
         """Writes unless the part is sealed: a late connection must not touch bytes that were
@@ -273,7 +281,7 @@ class Ranged:
                 url=reply.url,
                 content_type=reply.headers.get("content-type", ""),
             )
-        self.looked.set()
+        self._wake()
 
 
 def ended_early(name: str) -> Unreachable:

@@ -34,6 +34,7 @@ from modelbay.transfer.order import Order, Progress, Stop
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
 _UNSATISFIED = re.compile(r"bytes\s+\*/(\d+)")
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
+_EXPIRED_ITSELF = frozenset({401, 403, 410})
 _KEPT_ENCODED = (".gz", ".tgz", ".zst", ".br")
 _REFUSAL_BODY = 2048
 _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json"})
@@ -41,6 +42,10 @@ _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json
 
 class Changed(Exception):
     """The file on the server is not the one begun. Carries the sentence."""
+
+
+class Unsatisfied(Changed):
+    """The server denies that there is such a range."""
 
 
 class AddressRanOut(ServerTrouble):
@@ -115,7 +120,7 @@ class Remote:
             self._judge_whole(reply, start, ranged=ranged)
         elif reply.status == 416:
             self._judge_unsatisfied(reply)
-        elif reply.status in _EXPIRED and reply.url != self.location.url:
+        elif self._may_have_expired(reply):
             self._expired(reply, landed)
         else:
             raise self._refused(reply)
@@ -135,6 +140,9 @@ class Remote:
             raise NoRanges
         self._same_size(int(found[3]))
         self._same_validator(reply)
+        if self.etag is None and not self.order.digests:
+            # Nothing would tell whether two parts belong to the same file.
+            raise NoRanges
 
     def _judge_whole(self, reply: Reply, start: int, *, ranged: bool) -> None:
         if ranged and start > 0 and self.etag is not None and not self._validates(reply):
@@ -159,7 +167,7 @@ class Remote:
         if found is not None and int(found[1]) == 0:
             self._same_size(0)
             raise NoRanges
-        raise Changed("the server has no such range")
+        raise Unsatisfied("the server has no such range")
 
     def _same_size(self, size: int) -> None:
         if self.size is None:
@@ -188,6 +196,16 @@ class Remote:
     def _note_landing(self, reply: Reply) -> None:
         if reply.url != self.location.url:
             self._landed = reply.landing
+
+    def _may_have_expired(self, reply: Reply) -> bool:
+        """Whether a refusal is about the address and not about us: it came from where we were
+        sent to, or from an address that gave bytes before.
+        """
+        if reply.url != self.location.url:
+            return reply.status in _EXPIRED
+        return reply.status in _EXPIRED_ITSELF and self.progress.fetched > max(
+            0, self._located_at_bytes
+        )
 
     def _expired(self, reply: Reply, landed: Landing | None) -> None:
         """The signed address ran out, or the CDN is overasked: the file is located again, at
