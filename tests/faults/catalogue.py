@@ -158,21 +158,42 @@ def without_length(upto: int | None = None, version: str = "HTTP/1.1") -> Fault:
     return fault
 
 
-def longer_length(extra: int = 500) -> Fault:
-    """A Content-Length, and a total in Content-Range, that the file does not have."""
+def longer_length(extra: int = 500, *, ranges: bool = True) -> Fault:
+    """A Content-Length that is longer than the body, which ends with the connection."""
 
     def fault(exchange: Exchange) -> None:
         reply = exchange.reply()
-        size = len(exchange.content.body)
-        if (stated := reply.headers.get("Content-Range")) is not None:
-            reply.headers["Content-Range"] = stated.replace(f"/{size}", f"/{size + extra}")
-            exchange.deliver(reply)
-            return
+        if not ranges:
+            reply = _whole(exchange)
         reply.headers["Content-Length"] = str(len(reply.body) + extra)
         exchange.deliver(reply)
         exchange.close()
 
     return fault
+
+
+def longer_total(extra: int = 500) -> Fault:
+    """A Content-Range with a total that the file does not have, else as `longer_length`."""
+
+    def fault(exchange: Exchange) -> None:
+        reply = exchange.reply()
+        size = len(exchange.content.body)
+        stated = reply.headers.get("Content-Range")
+        if stated is None:
+            longer_length(extra)(exchange)
+            return
+        reply.headers["Content-Range"] = stated.replace(f"/{size}", f"/{size + extra}")
+        exchange.deliver(reply)
+
+    return fault
+
+
+def _whole(exchange: Exchange) -> Reply:
+    """200 from a server that knows no ranges."""
+    headers = exchange.reply().headers
+    headers.pop("Content-Range", None)
+    headers.pop("Accept-Ranges", None)
+    return Reply(200, headers, memoryview(exchange.content.body))
 
 
 def shifted_range(by: int = 1000) -> Fault:
@@ -215,11 +236,7 @@ def range_ignored(after: int | None = None) -> Fault:
     """200 and the whole, whatever range was asked; RST after `after` bytes."""
 
     def fault(exchange: Exchange) -> None:
-        reply = exchange.reply()
-        whole = Reply(200, reply.headers, memoryview(exchange.content.body))
-        whole.headers.pop("Content-Range", None)
-        whole.headers.pop("Accept-Ranges", None)
-        exchange.deliver(whole, upto=after)
+        exchange.deliver(_whole(exchange), upto=after)
         if after is not None:
             exchange.reset()
 
@@ -248,10 +265,14 @@ def rate_limited(retry_after: str) -> Fault:
 
 @dataclass
 class SignedUrls:
-    """Addresses with `?sig=N` of which one is good for `life` bytes; then 403 until asked anew."""
+    """Addresses with `?sig=N` of which one is good for `life` bytes; then 403 until asked anew.
+
+    `serve` is how a good one answers.
+    """
 
     life: int
     path: str = "/model.bin"
+    serve: Fault = honest
     issued: int = 0
     sold: dict[int, int] = field(default_factory=dict)
 
@@ -259,6 +280,10 @@ class SignedUrls:
         """The path and query of a fresh address."""
         self.issued += 1
         return f"{self.path}?sig={self.issued}"
+
+    def redirect(self, exchange: Exchange) -> None:
+        """The lasting address, which leads to a fresh one each time."""
+        redirect(self.issue())(exchange)
 
     def __call__(self, exchange: Exchange) -> None:
         query = parse_qs(urlsplit(exchange.request.target).query)
@@ -268,7 +293,7 @@ class SignedUrls:
             return
         before = exchange.request.sent
         try:
-            honest(exchange)
+            self.serve(exchange)
         finally:
             self.sold[number] = self.sold.get(number, 0) + exchange.request.sent - before
 

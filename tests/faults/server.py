@@ -46,6 +46,7 @@ class Content:
     body: bytes
     etag: str | None = '"content-one"'
     last_modified: str | None = LAST_MODIFIED
+    kind: str = "application/octet-stream"
 
     @property
     def sha256(self) -> Digest:
@@ -130,7 +131,7 @@ class Exchange:
         """What an honest server says to this request."""
         content = content or self.content
         whole = memoryview(content.body)
-        headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        headers = {"Accept-Ranges": "bytes", "Content-Type": content.kind}
         if content.etag:
             headers["ETag"] = content.etag
         if content.last_modified:
@@ -271,6 +272,12 @@ class FaultServer:
         """The first byte that each GET asked for, in order of arrival."""
         return [request.start for request in self.gets]
 
+    def await_idle(self, seconds: float = 5.0) -> None:
+        """Returns once every connection has ended."""
+        deadline = time.monotonic() + seconds
+        while self._open and time.monotonic() < deadline:
+            self.pause(0.005)
+
     def close(self) -> None:
         self._stop.set()
         with contextlib.suppress(OSError):
@@ -343,6 +350,10 @@ class FaultServer:
             with self._lock:
                 request = _parse(head, len(self.log), number)
                 self.log.append(request)
+            length = int(request.header("content-length") or 0)
+            while len(waiting) < length:
+                waiting += connection.recv(65536)
+            waiting = waiting[length:]
             yield request
 
 
