@@ -209,23 +209,6 @@ def test_a_link_whose_source_changed_since_the_plan_places_nothing(tmp_path: Pat
     assert not (tmp_path / "new.safetensors").exists()
 
 
-def test_wrong_bytes_lie_in_quarantine_until_the_next_success(tmp_path: Path):
-    layout = Dir(tmp_path)
-    snapshot = a_snapshot(FILES)
-    layout.prepare(snapshot)
-    kept = []
-    for step in plan_of(snapshot, layout).steps[:2]:
-        step.part.write_bytes(b"wrong")
-        kept.append(layout.quarantine(snapshot, step.part))
-
-    assert [path.exists() for path in kept] == [False, True]
-    assert kept[1].parent == tmp_path / ".modelbay/quarantine"
-
-    bring(FILES, layout)
-
-    assert not kept[1].exists()
-
-
 def test_a_part_of_a_folder_on_another_file_system_lies_beside_its_target(tmp_path: Path):
     layout = Dir(Path("/dev"))
     snapshot = a_snapshot({"shm/model.safetensors": b"weights"})

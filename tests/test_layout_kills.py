@@ -153,20 +153,47 @@ def test_a_file_system_without_a_call_that_we_like_gets_its_files_all_the_same(
     assert old.read_bytes() == b"weights"
 
 
+def under_a_mount(mount: str, child: str, folder: Path) -> str:
+    """What `child` says with `mount` in force, in a mount namespace of its own."""
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -P -c "$1" "$2"'),
+            *(sys.executable, child, str(folder)),
+        ],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+KEEP_CHILD = """
+import sys
+from pathlib import Path
+from modelbay.library.dir import Dir
+from tests.layouts import a_snapshot, actions, plan_of
+layout, snapshot = Dir(Path(sys.argv[1])), a_snapshot({"a": b"1"})
+print(actions(plan_of(snapshot, layout)))
+layout.finish(snapshot)
+"""
+
+
+def test_what_lies_on_a_read_only_file_system_is_kept_without_a_word(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"1")
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
+
+    assert under_a_mount(mount, KEEP_CHILD, tmp_path) == "{'a': 'keep'}\n"
+
+
 def test_a_mount_that_looks_like_the_same_file_system_gets_a_proven_copy(tmp_path: Path):
     (tmp_path / "out/sub").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     mount = f"mount --bind {tmp_path}/elsewhere {tmp_path}/out/sub"
 
-    subprocess.run(
-        [
-            *("unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -P -c "$1" "$2"'),
-            *(sys.executable, DIR_CHILD, str(tmp_path / "out")),
-        ],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])},
-        timeout=60,
-        check=True,
-    )
+    under_a_mount(mount, DIR_CHILD, tmp_path / "out")
 
     assert (tmp_path / "elsewhere/m.safetensors").read_bytes() == b"newer!!"
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["m.safetensors"]

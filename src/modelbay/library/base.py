@@ -74,10 +74,6 @@ class Layout(Protocol):
         """
         ...
 
-    def quarantine(self, snapshot: Snapshot, part: Path) -> Path:
-        """Takes wrong bytes out of the way; gives where they lie now. Raises DiskError."""
-        ...
-
     def prepare(self, snapshot: Snapshot) -> None:
         """Folders, refs and listings that must stand before the first byte. Idempotent."""
         ...
@@ -90,7 +86,7 @@ class Layout(Protocol):
         ...
 
     def finish(self, snapshot: Snapshot) -> None:
-        """After the last step succeeded: records, metadata; wrong bytes of earlier tries go.
-        Idempotent. Raises DiskError.
+        """After the last step: what was placed and read is on record, durably. Idempotent.
+        Raises DiskError.
         """
         ...

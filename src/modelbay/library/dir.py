@@ -77,10 +77,6 @@ class Dir:
             self._home.publish(step.part, self._root, step.target, observed, over=replaces)
             self._home.note(record_name(snapshot), snapshot, step, step.target, observed)
 
-    def quarantine(self, snapshot: Snapshot, part: Path) -> Path:
-        with disk_errors(part):
-            return self._home.quarantine(record_name(snapshot), part)
-
     def finish(self, snapshot: Snapshot) -> None:
         self._home.finish(record_name(snapshot), snapshot)
 

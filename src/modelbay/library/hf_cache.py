@@ -227,10 +227,6 @@ class HfCache:
             bytes_to_move = step.part
         home.publish(bytes_to_move, self._cache, step.target, observed, over=False)
 
-    def quarantine(self, snapshot: Snapshot, part: Path) -> Path:
-        with disk_errors(part):
-            return self._home(snapshot).quarantine(snapshot.revision, part)
-
     def finish(self, snapshot: Snapshot) -> None:
         """Links become durable together: one that a power cut takes is made again from its
         blob, which is durable since `place`.

@@ -1,4 +1,4 @@
-"""One `.modelbay` folder: parts, records, quarantine, trash (formats.md §7).
+"""One `.modelbay` folder: parts, records, trash; the engine adds its quarantine.
 
 It lies on the same file system as what it serves. Deleting it loses partials, trash and
 metadata, never a model.
@@ -100,29 +100,14 @@ class Home:
                     tell(f"going on without locks ({trouble}): a file may be fetched twice")
             yield waited
 
-    def quarantine(self, record: str, part: Path) -> Path:
-        """Takes wrong bytes out of the way, and gives where they are now: the newest of
-        each model are kept. Raises OSError.
-        """
-        folder = self.folder / "quarantine"
-        make_dir(folder)
-        kept = folder / f"{record}.{part.stem.lstrip('.')[:64]}.part"
-        for older in folder.glob(f"{record}.*"):
-            older.unlink(missing_ok=True)
-        part.rename(kept)
-        journal_of(part).unlink(missing_ok=True)
-        return kept
-
     def finish(self, record: str, snapshot: Snapshot) -> None:
-        """Writes what was learnt, and lets go of wrong bytes. A folder that cannot be written
-        to keeps no records, which costs hashing and nothing else. Raises DiskError.
+        """Writes what was learnt. A folder that cannot be written to keeps no records, which
+        costs hashing and nothing else. Raises DiskError.
         """
-        with disk_errors(self.folder), contextlib.suppress(NotWritable):
+        with contextlib.suppress(NotWritable), disk_errors(self.folder):
             if self.records.has_news(record, snapshot):
                 self.prepare()
                 self.records.write(record, snapshot)
-        for older in (self.folder / "quarantine").glob(f"{record}.*"):
-            older.unlink(missing_ok=True)
 
     def discard(self, path: Path, *, keep_name: bool) -> Path | None:
         """Puts `path` into the trash under its old name and gives where it is now; None
