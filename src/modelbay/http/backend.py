@@ -193,8 +193,8 @@ class Connection(httpcore.NetworkStream):
         enough = time.monotonic() + _PATIENT_SECONDS
         while filled < len(view):
             try:
-                if not self._pending():
-                    self._await_bytes(timeout)
+                if not self._pending() and not self._arrived(filled, timeout, enough):
+                    break
                 with _turn:
                     filled += self._drain_into(view[filled:])
             except OSError as error:
@@ -209,9 +209,15 @@ class Connection(httpcore.NetworkStream):
     def _pending(self) -> bool:
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
-    def _await_bytes(self, timeout: float | None) -> None:
+    def _arrived(self, filled: int, timeout: float | None, enough: float) -> bool:
+        """Whether there is something to read: for the first byte `timeout` seconds are given,
+        for more of it what is left of a tenth of a second.
+        """
+        if filled:
+            return _readable(self.sock, max(0.0, enough - time.monotonic()))
         if not _readable(self.sock, timeout):
             raise TimeoutError("no byte came in time")
+        return True
 
     def _drain_into(self, view: memoryview) -> int:
         if self.sock.gettimeout() != 0:

@@ -224,6 +224,7 @@ class Run:
         fetched = self.engine.fetch(order, row.progress, self.switch)
         row.progress.state = "placing"
         row.layout.place(snapshot, step, fetched.digests)
+        self.engine.forget(step.part)
         row.observed = fetched.digests
 
     def report(self) -> Report:

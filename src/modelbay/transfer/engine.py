@@ -40,7 +40,8 @@ class Engine:
 
     def fetch(self, order: Order, progress: Progress, stop: Stop) -> Fetched:
         """The bytes of `order` in its part: whole, hashed, equal to every claimed digest, and
-        fsynced. Resumes what an earlier run left.
+        fsynced. Resumes what an earlier run left. The journal stays until the caller, having
+        published the part, calls `forget`: a death in between costs no byte.
 
         Raises Interrupted (the part is kept), WrongBytes and UpstreamChanged (the wrong bytes
         lie in quarantine), AccessError, NotFound, NetworkError, DiskError.
@@ -66,9 +67,13 @@ class Engine:
                 course.after_wrong(wrong.error)
                 self._start_over(order, progress, "wrong bytes came: from the start again")
             else:
-                journal.path_of(order.part).unlink(missing_ok=True)
                 self._release_quarantine(order)
                 return fetched
+
+    def forget(self, part: Path) -> None:
+        """Ends what the journal of a published part has to say."""
+        with files.disk_errors(part):
+            journal.path_of(part).unlink(missing_ok=True)
 
     def _once(
         self,
@@ -138,6 +143,7 @@ class Engine:
             fetched = run.fetch()
             with files.disk_errors(order.part):
                 files.sync_file(descriptor)
+            run.write_journal()
             return fetched
         finally:
             run.close()

@@ -215,7 +215,8 @@ class Ranged:
             now = time.monotonic()
             trouble = trouble or floor.judge(count, now, self.order.name)
             whole = filled == len(line.buffer) or piece.at + filled == piece.end
-            late = now - kept >= _FLUSH_SECONDS and (filled >= LOOK or self.looked.is_set())
+            looked = self.looked.is_set()
+            late = now - kept >= _FLUSH_SECONDS if looked else filled >= LOOK
             if filled and (whole or trouble or late):
                 if not self._keep(piece, reply, line, filled):
                     return

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from modelbay.errors import (
@@ -81,13 +81,13 @@ class Remote:
 
         A NetworkError that is `transient` may be tried again; the host's back-off was told.
         """
-        landed = self._landed
+        landed, asked = self._landed, self.location
         url = landed.url if landed else self.location.url
         own = self._own(start, end) if ranged else {}
         hosts = self.client.hosts
         with hosts.visit(url, self.stop.wait):
             try:
-                reply = self.client.open(self.location, own=own, landed=landed, cut=self.cut)
+                reply = self.client.open(asked, own=own, landed=landed, cut=self.cut)
             except NetworkError as error:
                 self.stop.check()
                 (hosts.trouble if error.transient else hosts.fine)(url)
@@ -102,7 +102,7 @@ class Remote:
                     hosts.trouble(url, trouble.retry_after if trouble.transient else None)
                     raise trouble
                 hosts.fine(url)
-                self._judge(reply, start, ranged=ranged, landed=landed)
+                self._judge(reply, start, ranged=ranged, asked=asked)
                 yield reply
 
     def _own(self, start: int, end: int | None) -> dict[str, str]:
@@ -111,7 +111,7 @@ class Remote:
             own["If-Range"] = self.etag
         return own
 
-    def _judge(self, reply: Reply, start: int, *, ranged: bool, landed: Landing | None) -> None:
+    def _judge(self, reply: Reply, start: int, *, ranged: bool, asked: Http) -> None:
         self._refuse_encoded(reply)
         self._refuse_page(reply)
         if reply.status == 206 and ranged:
@@ -120,11 +120,12 @@ class Remote:
             self._judge_whole(reply, start, ranged=ranged)
         elif reply.status == 416:
             self._judge_unsatisfied(reply)
-        elif self._may_have_expired(reply):
-            self._expired(reply, landed)
+        elif self._may_have_expired(reply, asked):
+            self._expired(reply, asked)
         else:
             raise self._refused(reply)
-        self._note_landing(reply)
+        if reply.url != asked.url and asked is self.location:
+            self._landed = reply.landing
 
     def _judge_part(self, reply: Reply, start: int) -> None:
         found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "").strip())
@@ -193,34 +194,30 @@ class Remote:
     def _validates(self, reply: Reply) -> bool:
         return strong_validator(reply) == self.etag
 
-    def _note_landing(self, reply: Reply) -> None:
-        if reply.url != self.location.url:
-            self._landed = reply.landing
-
-    def _may_have_expired(self, reply: Reply) -> bool:
+    def _may_have_expired(self, reply: Reply, asked: Http) -> bool:
         """Whether a refusal is about the address and not about us: it came from where we were
         sent to, or from an address that gave bytes before.
         """
-        if reply.url != self.location.url:
+        if reply.url != asked.url or asked is not self.location:
             return reply.status in _EXPIRED
         return reply.status in _EXPIRED_ITSELF and self.progress.fetched > max(
             0, self._located_at_bytes
         )
 
-    def _expired(self, reply: Reply, landed: Landing | None) -> None:
+    def _expired(self, reply: Reply, asked: Http) -> None:
         """The signed address ran out, or the CDN is overasked: the file is located again, at
         most once a minute unless bytes came meanwhile. Raises AddressRanOut.
         """
         with self._lock:
-            if self._landed == landed:
-                self._locate_again(reply)
+            if asked is self.location:
+                self._locate_again(reply, asked)
         raise AddressRanOut(
             f"the address of {clean(self.order.name)} on {self._host(reply)} ran out",
             hint="run the same command again; what arrived is kept",
             transient=True,
         )
 
-    def _locate_again(self, reply: Reply) -> None:
+    def _locate_again(self, reply: Reply, asked: Http) -> None:
         fruitless = self.progress.fetched <= self._located_at_bytes
         recent = time.monotonic() - self._located < self.limits.relocate_seconds
         if fruitless and recent:
@@ -229,8 +226,7 @@ class Remote:
         self._located = time.monotonic()
         self._landed = None
         located = self.order.locate()
-        if isinstance(located, Http):
-            self.location = located
+        self.location = located if isinstance(located, Http) else replace(asked)
 
     def _refuse_encoded(self, reply: Reply) -> None:
         encoding = reply.headers.get("content-encoding", "identity").lower()

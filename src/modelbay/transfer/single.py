@@ -81,7 +81,7 @@ class Single:
             self.progress.fetched += count
             filled += count
             ended = not count or hasher.position + filled == size
-            if filled == len(view) or ended or (hasher.position and filled >= LOOK):
+            if ended or filled >= LOOK:
                 self._keep(view[:filled], descriptor, hasher, reply, size)
                 filled = 0
             if ended:
