@@ -266,9 +266,9 @@ def test_the_reserve_is_not_used_up(tmp_path: Path):
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     plan = a_plan_of(free - (1 << 30), tmp_path)
 
-    check_space([plan], reserve=0)
+    check_space([plan], reserve=lambda _: 0)
     with pytest.raises(NoSpace, match="stay in reserve"):
-        check_space([plan], reserve=0.5)
+        check_space([plan], reserve=lambda total: total // 2)
 
 
 def test_blocks_that_a_part_has_already_are_not_asked_for_again(tmp_path: Path):

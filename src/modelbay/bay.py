@@ -172,7 +172,7 @@ class Bay:
     def carry(self, plans: Sequence[Plan]) -> Run:
         """Starts the work and returns at once. Raises NoSpace and NotWritable before it does."""
         check_writable(plans)
-        check_space(plans, reserve=self.settings.reserve.percent / 100)
+        check_space(plans, reserve=self.settings.reserve.of)
         carrier = Carrier(self._engine, MemoryRows(), self._locate)
         return carrier.start([(plan, self._layouts[plan.layout, plan.root]) for plan in plans])
 

@@ -28,9 +28,9 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """An algorithm and a value in lower-case hex. Equal when both are, whoever said so.
+    r"""An algorithm and a value in lower-case hex. Equal when both are, whoever said so.
 
-    `git-sha1` is git's blob id: sha1 over `"blob <size>\\0"` and the content.
+    `git-sha1` is git's blob id: sha1 over `"blob <size>\0"` and the content.
     """
 
     algorithm: Algorithm

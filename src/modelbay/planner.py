@@ -24,6 +24,14 @@ Tick = Callable[[int], None]
 """Hears the bytes of every read while files are hashed; raises to stop."""
 
 
+Reserve = Callable[[int], int]
+"""Of a file system's size in bytes, how many stay free."""
+
+
+def one_percent(total: int) -> int:
+    return total // 100
+
+
 def make_plan(
     selection: Selection,
     layout: Layout,
@@ -194,11 +202,11 @@ class Need:
         return self.bytes + self.reserve <= self.free or not self.bytes
 
 
-def space_needed(plans: Sequence[Plan], *, reserve: float = 0.01) -> tuple[Need, ...]:
+def space_needed(plans: Sequence[Plan], *, reserve: Reserve = one_percent) -> tuple[Need, ...]:
     """Per file system: bytes still to be written, as far as sizes are known, and free ones.
 
     Blocks that parts already have are not counted again; a LINK counts where it must cross
-    file systems. `reserve` is the share of the whole file system that is not used up.
+    file systems. `reserve` gives, of the size of the whole file system, the bytes to leave free.
     """
     needs: dict[int, tuple[Path, int, int]] = {}
     for step in _writing(plans):
@@ -209,7 +217,7 @@ def space_needed(plans: Sequence[Plan], *, reserve: float = 0.01) -> tuple[Need,
     return tuple(_need(*need, reserve=reserve) for need in needs.values())
 
 
-def check_space(plans: Sequence[Plan], *, reserve: float = 0.01) -> None:
+def check_space(plans: Sequence[Plan], *, reserve: Reserve = one_percent) -> None:
     """Raises NoSpace, with both numbers, before the first byte of a queue is fetched."""
     for need in space_needed(plans, reserve=reserve):
         if not need.fits:
@@ -263,13 +271,13 @@ def _standing_folder(path: Path) -> Path:
     return path
 
 
-def _need(path: Path, size: int, files: int, *, reserve: float) -> Need:
+def _need(path: Path, size: int, files: int, *, reserve: Reserve) -> Need:
     volume = os.statvfs(path)
     whole = volume.f_blocks * volume.f_frsize
-    return Need(path, size, files, volume.f_bavail * volume.f_frsize, int(whole * reserve))
+    return Need(path, size, files, volume.f_bavail * volume.f_frsize, reserve(whole))
 
 
 def _shown(size: int) -> str:
     from humanize import naturalsize
 
-    return naturalsize(size)
+    return naturalsize(size).replace("Bytes", "B").replace("Byte", "B")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from modelbay.errors import Interrupted, ModelbayError
+from modelbay.errors import Interrupted, ModelbayError, NotWritable
 from modelbay.library.base import Layout
 from modelbay.location import Location
 from modelbay.plan import MOVES, Action, Plan, Step
@@ -115,17 +115,23 @@ class Run:
         for thread in self._threads:
             thread.join()
         for plan, layout in self.plans:
-            rows = [row for row in self.rows if row.plan is plan]
-            if rows and all(row.ending in {"done", "kept"} for row in rows):
-                self._finish(plan, layout)
+            self._finish(plan, layout)
         self._ended = time.monotonic()
         self._finished.set()
 
     def _finish(self, plan: Plan, layout: Layout) -> None:
+        """Records what is in place, also after failures. A plan that only keeps still gets its
+        ref, where the folder can be written.
+        """
+        only_kept = all(step.action is Action.KEEP for step in plan.steps)
         try:
-            layout.finish(plan.snapshot)
+            if only_kept:
+                layout.prepare(plan.snapshot)
+            if only_kept or id(plan) in self._prepared:
+                layout.finish(plan.snapshot)
         except ModelbayError as error:
-            self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
+            if not (only_kept and isinstance(error, NotWritable)):
+                self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
 
     def _carry(self, slot: Slot) -> None:
         while not self._rows.settled():
@@ -224,7 +230,6 @@ class Run:
         fetched = self.engine.fetch(order, row.progress, self.switch)
         row.progress.state = "placing"
         row.layout.place(snapshot, step, fetched.digests)
-        self.engine.forget(step.part)
         row.observed = fetched.digests
 
     def report(self) -> Report:

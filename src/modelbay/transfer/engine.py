@@ -40,8 +40,8 @@ class Engine:
 
     def fetch(self, order: Order, progress: Progress, stop: Stop) -> Fetched:
         """The bytes of `order` in its part: whole, hashed, equal to every claimed digest, and
-        fsynced. Resumes what an earlier run left. The journal stays until the caller, having
-        published the part, calls `forget`: a death in between costs no byte.
+        fsynced. Resumes what an earlier run left. The journal stays until the part is
+        published, so that a death in between costs no byte.
 
         Raises Interrupted (the part is kept), WrongBytes and UpstreamChanged (the wrong bytes
         lie in quarantine), AccessError, NotFound, NetworkError, DiskError.
@@ -69,11 +69,6 @@ class Engine:
             else:
                 self._release_quarantine(order)
                 return fetched
-
-    def forget(self, part: Path) -> None:
-        """Ends what the journal of a published part has to say."""
-        with files.disk_errors(part):
-            journal.path_of(part).unlink(missing_ok=True)
 
     def _once(
         self,

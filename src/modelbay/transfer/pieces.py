@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from modelbay.transfer.limits import MIB
+from modelbay.transfer.limits import MIB, Limits
 
 Span = tuple[int, int]
+ASKING_SHARE = 30
 _HEDGE_FACTOR = 4.0
 _HEDGE_LEAST_SECONDS = 2.0
 
@@ -167,9 +168,28 @@ class PieceMap:
             self.changed.wait(seconds)
 
 
-def piece_length(rate: float | None, start: int, least: int, most: int, seconds: float) -> int:
-    """Bytes for the next piece: what a connection of that rate brings in `seconds`."""
-    if rate is None:
-        return min(max(start, least), most)
-    whole = int(rate * seconds) // MIB * MIB
-    return min(max(whole, least), most)
+@dataclass(slots=True)
+class Pace:
+    """What one connection brings, and how long it waits for it after asking."""
+
+    rate: float | None = None
+    latency: float = 0.0
+
+    def measure(self, count: int, seconds: float, latency: float) -> None:
+        """One piece: `count` bytes within `seconds`, the first of them after `latency`."""
+        if count <= 0 or seconds <= 0:
+            return
+        rate = count / seconds
+        self.rate = rate if self.rate is None else (self.rate + rate) / 2
+        self.latency = latency if not self.latency else min(self.latency, latency) * 1.1
+
+    def length(self, limits: Limits) -> int:
+        """Bytes for the next piece: what comes in `piece_seconds`, or, where answers come
+        fast, in as long as keeps the asking at a few percent. Short pieces stay close to the
+        hash front, so that their bytes are hashed from memory.
+        """
+        if self.rate is None:
+            return limits.piece_start
+        seconds = min(limits.piece_seconds, self.latency * ASKING_SHARE)
+        whole = int(self.rate * seconds) // MIB * MIB
+        return min(max(whole, limits.piece_min), limits.piece_max)

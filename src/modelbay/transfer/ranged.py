@@ -15,7 +15,7 @@ from modelbay.transfer.inspection import LOOK, inspect
 from modelbay.transfer.limits import Limits
 from modelbay.transfer.order import Fetched, Order, Progress, Stop
 from modelbay.transfer.patience import Tries
-from modelbay.transfer.pieces import Piece, PieceMap, piece_length
+from modelbay.transfer.pieces import Pace, Piece, PieceMap
 from modelbay.transfer.remote import AddressRanOut, Changed, NoRanges, Remote
 
 _FLUSH_SECONDS = 0.25
@@ -24,15 +24,11 @@ _TICK = 0.1
 
 @dataclass(slots=True)
 class _Line:
-    """One connection's buffer, which changes hands, and its rate in bytes a second."""
+    """One connection's buffer, which changes hands, and its pace."""
 
     buffer: bytearray
-    rate: float | None = None
-
-    def measure(self, count: int, seconds: float) -> None:
-        if count > 0 and seconds > 0:
-            rate = count / seconds
-            self.rate = rate if self.rate is None else (self.rate + rate) / 2
+    pace: Pace = field(default_factory=Pace)
+    latency: float = 0.0
 
 
 @dataclass
@@ -165,7 +161,7 @@ class Ranged:
                 if number >= self.allowed or (number and not self.looked.is_set()):
                     self.pieces.await_change(_TICK)
                     continue
-                piece = self.pieces.take(self._length(line.rate))
+                piece = self.pieces.take(line.pace.length(self.limits))
                 if piece is None:
                     self.pieces.await_change(_TICK)
                     continue
@@ -174,7 +170,8 @@ class Ranged:
                     self._read(piece, line)
                 finally:
                     self.pieces.release(piece)
-                line.measure(piece.at - piece.start, time.monotonic() - began)
+                seconds = time.monotonic() - began
+                line.pace.measure(piece.at - piece.start, seconds, line.latency)
         except Interrupted as error:
             self._fail(error)
         except (ModelbayError, Changed, NoRanges) as error:
@@ -184,16 +181,12 @@ class Ranged:
         finally:
             self.buffers.give(line.buffer)
 
-    def _length(self, rate: float | None) -> int:
-        limits = self.limits
-        return piece_length(
-            rate, limits.piece_start, limits.piece_min, limits.piece_max, limits.piece_seconds
-        )
-
     def _read(self, piece: Piece, line: _Line) -> None:
         """Brings `piece`, or as much of it as comes; transient trouble ends in a pause."""
+        asked = time.monotonic()
         try:
             with self.remote.request(piece.at, piece.end, ranged=True) as reply:
+                line.latency = time.monotonic() - asked
                 self.progress.connections += 1
                 try:
                     self._drain(piece, reply, line)
