@@ -181,7 +181,7 @@ class FakeBay:
         self.asked.append((chosen, to, category))
         return cast("Layout", FakeLayout(chosen))
 
-    def plan(self, selection: Selection, layout: Layout) -> Plan:
+    def plan(self, selection: Selection, layout: Layout, *, replacing: bool = False) -> Plan:
         root = self.root / selection.snapshot.ref.name.replace("/", "--")
         steps = tuple(self._step(file, root) for file in selection.files)
         return Plan(selection.snapshot, layout.name, root, steps)

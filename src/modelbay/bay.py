@@ -163,9 +163,12 @@ class Bay:
             return HfCache.of(self._environ)
         return Dir(Path.cwd())
 
-    def plan(self, selection: Selection, layout: Layout) -> Plan:
-        """What this disk lacks of `selection`; files in place are hashed. Writes nothing."""
-        plan = make_plan(selection, layout, held=held_bytes)
+    def plan(self, selection: Selection, layout: Layout, *, replacing: bool = False) -> Plan:
+        """What this disk lacks of `selection`; files in place are hashed. Writes nothing.
+
+        With `replacing`, files that are not ours go to the trash instead of blocking.
+        """
+        plan = make_plan(selection, layout, held=held_bytes, replace=replacing)
         self._layouts[plan.layout, plan.root] = layout
         return plan
 

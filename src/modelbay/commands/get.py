@@ -60,6 +60,7 @@ class Wish:
     layout: str | None = None
     to: Path | None = None
     category: str | None = None
+    replace: bool = False
 
     def check(self) -> None:
         """Raises UsageError when two places are named."""
@@ -89,6 +90,11 @@ class Wish:
     "--to", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="A plain folder."
 )
 @click.option("--category", metavar="C", help="An application's folder: checkpoints, lora, vae, …")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Put files that are not modelbay's into the trash, if in the way.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
@@ -156,7 +162,7 @@ def _plan(bay: Bay, ref: ModelRef, wish: Wish) -> Plan:
         variant=wish.variant,
         path=ref.path,
     )
-    return bay.plan(selection, layout)
+    return bay.plan(selection, layout, replacing=wish.replace)
 
 
 def _show_plans(
