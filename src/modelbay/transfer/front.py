@@ -103,11 +103,11 @@ class Front(threading.Thread):
         self._own = bytearray(BUFFER)
         self._stash: dict[int, tuple[bytearray, int]] = {}
         self._lock = threading.Lock()
-        self._ended = False
+        self._ended = threading.Event()
 
     def offer(self, offset: int, buffer: bytearray, length: int) -> bytearray:
         """Keeps a written buffer for the front, if there is room; the buffer to use next."""
-        if self._ended or offset < self.hasher.position:
+        if self._ended.is_set() or offset < self.hasher.position:
             return buffer
         spare = self._buffers.spare()
         if spare is None:
@@ -121,9 +121,9 @@ class Front(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._ended and self.hasher.position < self._pieces.size:
+            while not self._ended.is_set() and self.hasher.position < self._pieces.size:
                 front = self._pieces.await_front(self.hasher.position, 0.25)
-                while self.hasher.position < front:
+                while self.hasher.position < front and not self._ended.is_set():
                     self._step(front)
                     self._pieces.note_hashed(self.hasher.position)
         except OSError as error:
@@ -161,7 +161,7 @@ class Front(threading.Thread):
 
     def _drop_stash(self) -> None:
         with self._lock:
-            self._ended = True
+            self._ended.set()
             gone = [buffer for buffer, _ in self._stash.values()]
             self._stash.clear()
         for buffer in gone:
@@ -169,4 +169,4 @@ class Front(threading.Thread):
 
     def end(self) -> None:
         """Stops early; nothing may be asked of it afterwards."""
-        self._ended = True
+        self._ended.set()
