@@ -28,7 +28,7 @@ def git_sha1(content: bytes) -> Digest:
 def a_file(path: str, content: bytes, *, lfs: bool = False) -> ModelFile:
     """As the Hub tells it: sha256 for LFS files, git's blob id for the others."""
     digest = sha256(content) if lfs else git_sha1(content)
-    extra = {"pointer": git_sha1(b"pointer to " + content).hex} if lfs else {}
+    extra = {"blob_id": git_sha1(b"pointer to " + content).hex} if lfs else {}
     return ModelFile(SafeRelPath.parse(path), len(content), (digest,), lfs, digest.hex, extra)
 
 

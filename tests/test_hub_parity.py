@@ -52,7 +52,7 @@ class Stand:
                 else (Digest("git-sha1", file.git_sha1),),
                 file.lfs,
                 file.etag,
-                {"pointer": file.git_sha1} if file.lfs else {},
+                {"blob_id": file.git_sha1} if file.lfs else {},
             )
             for file in listed
         )

@@ -22,7 +22,7 @@ class ModelFile:
     etag: str | None = None
     """What the Hub's cache names the blob by, where that is not one of the digests."""
     extra: Mapping[str, str] = field(default_factory=dict)
-    """Facts only the file's own source reads again (`pointer`, `xet`, a file id)."""
+    """Facts only the file's own source reads again (`blob_id`, `xet`, a file id)."""
 
     @property
     def sha256(self) -> Digest | None:

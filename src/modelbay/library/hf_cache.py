@@ -300,7 +300,7 @@ def tree_listing(snapshot: Snapshot) -> bytes | None:
 
 def _tree_row(file: ModelFile) -> dict[str, str | int] | None:
     git = find(file.digests, "git-sha1")
-    blob_id = file.extra.get("pointer") if file.lfs else (git.hex if git else file.etag)
+    blob_id = file.extra.get("blob_id") if file.lfs else (git.hex if git else file.etag)
     if file.size is None or blob_id is None or (file.lfs and file.sha256 is None):
         return None
     row: dict[str, str | int] = {"size": file.size, "blob_id": blob_id}

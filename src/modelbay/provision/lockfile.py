@@ -164,9 +164,9 @@ def _model(row: Mapping[str, Any]) -> LockedModel:
         Place(place["layout"], place.get("ref"), place.get("dir")),
         files,
     )
-    if model.tree_hash != row["tree-hash"]:
+    if (model.tree_hash, model.size) != (row["tree-hash"], row["size"]):
         raise FormatError(
-            f"{clean(model.id)} was changed by hand: its tree-hash is not that of its files",
+            f"{clean(model.id)} was changed by hand: its tree-hash and size are not those of its files",
             hint="take the lock from version control again",
         )
     return model

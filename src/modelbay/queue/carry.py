@@ -114,10 +114,12 @@ class Run:
     def _end(self) -> None:
         for thread in self._threads:
             thread.join()
-        for plan, layout in self.plans:
-            self._finish(plan, layout)
-        self._ended = time.monotonic()
-        self._finished.set()
+        try:
+            for plan, layout in self.plans:
+                self._finish(plan, layout)
+        finally:
+            self._ended = time.monotonic()
+            self._finished.set()
 
     def _finish(self, plan: Plan, layout: Layout) -> None:
         """Records what is in place, also after failures. A plan that only keeps still gets its
