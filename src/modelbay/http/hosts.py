@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 CONNECTIONS_PER_HOST = 16
 _POLL = 0.1
-_RATE_LIMIT = re.compile(r"(?:^|;)\s*(r|t)=(\d+)")
+_RATE_LIMIT = re.compile(r"(?:^|;)\s*(r|t)=([0-9]{1,9})(?![0-9])")
 
 Wait = Callable[[float], None]
 """Sleeps that many seconds or less; raises when the work was stopped meanwhile."""
@@ -43,7 +43,8 @@ class _Host:
     slots: threading.BoundedSemaphore
     until: float = 0.0
     failures: int = 0
-    probing: bool = False
+    probe: object | None = None
+    """The visit that tries a host in trouble, until it is known what came of it."""
 
 
 @dataclass(slots=True)
@@ -73,28 +74,32 @@ class Hosts:
         host = self._of(url)
         while not host.slots.acquire(timeout=_POLL):
             wait(0)
+        visit = object()
         try:
-            self._await_turn(host, wait)
+            self._await_turn(host, visit, wait)
             yield
         finally:
+            with self._lock:
+                # A visit that was stopped tells nothing; the next one tries.
+                if host.probe is visit:
+                    host.probe = None
             host.slots.release()
 
-    def _await_turn(self, host: _Host, wait: Wait) -> None:
+    def _await_turn(self, host: _Host, visit: object, wait: Wait) -> None:
         while True:
             with self._lock:
-                now = time.monotonic()
-                pause = host.until - now
-                if pause <= 0 and not host.probing:
-                    host.probing = host.failures > 0
+                pause = host.until - time.monotonic()
+                if pause <= 0 and host.probe is None:
+                    host.probe = visit if host.failures else None
                     return
             wait(min(max(pause, 0.01), _POLL))
 
     def fine(self, url: str) -> None:
         """The host answered; whoever waited may go on."""
         host = self._of(url)
-        if host.failures or host.probing:
+        if host.failures or host.probe is not None:
             with self._lock:
-                host.failures, host.probing = 0, False
+                host.failures, host.probe = 0, None
 
     def trouble(self, url: str, asked: float | None = None) -> float:
         """The host is in trouble: seconds until it is tried again. `asked` is its own wish.
@@ -104,12 +109,12 @@ class Hosts:
         host = self._of(url)
         with self._lock:
             now = time.monotonic()
-            if host.until <= now or host.probing:
+            if host.until <= now or host.probe is not None:
                 host.failures += 1
                 host.until = now + self.patience.pause(host.failures)
             if asked is not None:
                 host.until = max(host.until, now + asked)
-            host.probing = False
+            host.probe = None
             return host.until - now
 
     def note_rate(self, url: str, headers: Mapping[str, str]) -> None:
@@ -132,12 +137,12 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     past is 0), else the reset of an exhausted `RateLimit`; None when it does not say.
     """
     value = headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value[:9])
     if value:
         try:
             when = parsedate_to_datetime(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         now = datetime.now(UTC) if when.tzinfo else datetime.now(UTC).replace(tzinfo=None)
         return max(0.0, (when - now).total_seconds())
