@@ -117,15 +117,21 @@ def write_atomic(
     mode: int = 0o666,
     durable: bool = True,
     via: Path | None = None,
+    alone: bool = False,
 ) -> None:
     """`content` under `path`, old or new and never between. Raises OSError.
+
+    `alone` says that nobody else writes it: the temporary name is always the same, so that
+    what a kill leaves is used up by the next write.
 
     `via` is another folder of the same file system for the temporary name, where readers
     of the folder itself would stumble over one that a kill left.
     """
-    temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    mark = "new" if alone else secrets.token_hex(4)
+    temporary = (via or path.parent) / f".{path.name}.{mark}.tmp"
+    once = os.O_TRUNC if alone else os.O_EXCL
     descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        temporary, os.O_WRONLY | os.O_CREAT | once | os.O_NOFOLLOW | os.O_CLOEXEC, mode
     )
     try:
         write_at(descriptor, memoryview(content), 0)

@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies
 
 from modelbay import __version__
 from modelbay.errors import NetworkError, RateLimited, RedirectRefused, ServerTrouble, Unreachable
-from modelbay.http.backend import Backend, Call, Cut, calling, is_private
 from modelbay.http.hosts import Hosts, Wait, asked_wait
+from modelbay.http.kept import Cut, Kept
 from modelbay.http.redact import origin_of, shown_url
-from modelbay.http.reply import Landing, Reply
-from modelbay.http.trouble import server_trouble, translated
+from modelbay.http.reply import DirectReply, Landing, LibraryReply, Reply
+from modelbay.http.sockets import Backend, guarding, is_private
+from modelbay.http.trouble import explained, server_trouble, translated
 from modelbay.location import Credential, Http
 from modelbay.text import clean
 
@@ -31,6 +33,7 @@ FIRST_BYTE_SECONDS = 30.0
 USER_AGENT = f"modelbay/{__version__}"
 """Bare on purpose: CivitAI refuses agents that look like browsers (protocols-hub C2)."""
 
+R_ = TypeVar("R_", bound=Reply)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ASK_TRIES = 5
@@ -95,6 +98,8 @@ class Client:
         self._first_byte = first_byte
         self._lock = threading.Lock()
         self._made: httpx2.Client | None = None
+        self._kept = Kept(connect_seconds=CONNECT_SECONDS, first_byte=first_byte)
+        self._proxied = bool(getproxies())
 
     def ask(
         self,
@@ -116,7 +121,7 @@ class Client:
         request = Ask(method, _with_params(url, params), headers or {}, credential, follow=follow)
 
         def once() -> Answer:
-            with self._opened(request, Call(), content=content) as reply:
+            with self._opened(request, self._by_library(request, content)) as reply:
                 return Answer(reply.status, reply.url, self._whole(reply), reply.headers)
 
         return self._patiently(once, url, wait)
@@ -137,7 +142,7 @@ class Client:
         request = Ask("GET", url, headers or {}, credential, own=own)
 
         def once() -> Answer:
-            with self._opened(request, Call(raw=True)) as reply:
+            with self._opened(request, self._directly(request, None)) as reply:
                 head = bytearray(1)
                 count = reply.read_into(memoryview(head), self._first_byte)
                 headers = dict(reply.headers)
@@ -153,43 +158,49 @@ class Client:
         """One GET of a file, or of the range that `own` asks for; never retried here.
 
         `landed` is where an earlier request for the same location ended: it is asked
-        directly, without the location's headers unless it is of the same origin.
+        directly, without the location's headers and signature unless it is of the same origin.
         """
         url = landed.url if landed else location.url
+        own_origin = _same_origin(url, location.url)
         request = Ask(
             "GET",
             url,
-            location.headers if _same_origin(url, location.url) else {},
+            location.headers if own_origin else {},
             location.credential,
-            location.sign,
+            location.sign if own_origin else None,
             {**own, "Accept-Encoding": "identity"},
         )
-        call = Call(raw=True, cut=cut)
-        return self._opened(request, call, guarded=landed is not None and landed.guarded)
+        guarded = landed is not None and landed.guarded
+        return self._opened(request, self._directly(request, cut), guarded=guarded)
 
     def _patiently(self, once: Callable[[], Answer], url: str, wait: Wait) -> Answer:
         failures = 0
         while True:
             try:
                 with self.hosts.visit(url, wait):
-                    answer = once()
-                self.hosts.note_rate(answer.url, answer.headers)
-                if answer.status not in TRANSIENT:
-                    self.hosts.fine(url)
-                    return answer
-                trouble: NetworkError = self.refusal(answer.status, answer.headers, answer.url)
-            except NetworkError as error:
-                if not error.transient:
-                    self.hosts.fine(url)
+                    return self._tried(once, url)
+            except NetworkError as trouble:
+                failures += 1
+                if not trouble.transient or failures >= min(_ASK_TRIES, self.hosts.patience.tries):
                     raise
-                trouble = error
-            except BaseException:
+
+    def _tried(self, once: Callable[[], Answer], url: str) -> Answer:
+        """One try; its host is told what came of it. A transient status is raised."""
+        try:
+            answer = once()
+        except NetworkError as error:
+            if error.transient:
+                self.hosts.trouble(url, error.retry_after)
+            else:
                 self.hosts.fine(url)
-                raise
-            failures += 1
-            self.hosts.trouble(url, trouble.retry_after)
-            if failures >= min(_ASK_TRIES, self.hosts.patience.tries) or not trouble.transient:
-                raise trouble
+            raise
+        self.hosts.note_rate(answer.url, answer.headers)
+        if answer.status in TRANSIENT:
+            trouble = self.refusal(answer.status, answer.headers, answer.url)
+            self.hosts.trouble(url, trouble.retry_after if trouble.transient else None)
+            raise trouble
+        self.hosts.fine(url)
+        return answer
 
     def refusal(self, status: int, headers: Mapping[str, str], url: str) -> NetworkError:
         """The error for a transient status; not transient when the wait asked is too long."""
@@ -212,7 +223,7 @@ class Client:
             )
         return server_trouble(status, url, asked)
 
-    def _whole(self, reply: Reply) -> bytes:
+    def _whole(self, reply: LibraryReply) -> bytes:
         body = bytearray()
         with translated(reply.url):
             for chunk in reply.decoded():
@@ -225,9 +236,7 @@ class Client:
                     )
         return bytes(body)
 
-    def _opened(
-        self, ask: Ask, call: Call, *, content: bytes | None = None, guarded: bool = False
-    ) -> Reply:
+    def _opened(self, ask: Ask, send: Callable[[str], R_], *, guarded: bool = False) -> R_:
         """Sends `ask`, following its redirects; the answer that is no redirect."""
         if self._offline:
             raise Unreachable(
@@ -236,8 +245,8 @@ class Client:
             )
         url, hops, seen = ask.url, 0, {ask.url}
         while True:
-            call.guarded = guarded
-            reply = self._sent(ask, url, call, content)
+            with guarding(on=guarded):
+                reply = send(url)
             target = reply.headers.get("location")
             if reply.status not in _REDIRECTS or ask.follow == "none" or target is None:
                 reply.landing = Landing(url, guarded)
@@ -257,13 +266,31 @@ class Client:
             seen.add(following)
             url = following
 
-    def _sent(self, ask: Ask, url: str, call: Call, content: bytes | None) -> Reply:
-        client = self._client()
-        headers = self._headers(ask, url)
-        with translated(url), calling(call):
-            request = client.build_request(ask.method, url, headers=headers, content=content)
-            response = client.send(request, stream=True)
-        return Reply(response, url, cut=call.cut, expects_body=call.raw)
+    def _by_library(self, ask: Ask, content: bytes | None = None) -> Callable[[str], LibraryReply]:
+        def send(url: str) -> LibraryReply:
+            client, headers = self._client(), self._headers(ask, url)
+            with translated(url):
+                request = client.build_request(ask.method, url, headers=headers, content=content)
+                return LibraryReply(client.send(request, stream=True), url)
+
+        return send
+
+    def _directly(self, ask: Ask, cut: Cut | None) -> Callable[[str], Reply]:
+        """GETs over connections of our own; through the library where a proxy is set, or a
+        host's name needs encoding.
+        """
+        by_library = self._by_library(ask)
+
+        def send(url: str) -> Reply:
+            if self._proxied or not url.isascii():
+                return by_library(url)
+            try:
+                exchange = self._kept.exchange(url, self._headers(ask, url), cut)
+            except (OSError, ValueError) as error:
+                raise explained(error, url) from error
+            return DirectReply(exchange, url, self._kept, cut)
+
+        return send
 
     def _headers(self, ask: Ask, url: str) -> dict[str, str]:
         headers = {"User-Agent": self._user_agent, **ask.own}
@@ -282,6 +309,7 @@ class Client:
             return self._made
 
     def close(self) -> None:
+        self._kept.close()
         with self._lock:
             if self._made is not None:
                 self._made.close()
@@ -310,11 +338,8 @@ def _made(first_byte: float) -> "httpx2.Client":
         ),
         follow_redirects=False,
     )
-    # The library takes no network backend of ours, its pools do; a test holds this line.
+    # The library takes no network backend of ours, its pool does; a test holds this line.
     client._transport._pool._network_backend = Backend()  # type: ignore[attr-defined]  # noqa: SLF001
-    for transport in client._mounts.values():  # noqa: SLF001
-        if transport is not None:
-            transport._pool._network_backend = Backend(checks=False)  # type: ignore[attr-defined]  # noqa: SLF001
     return client
 
 

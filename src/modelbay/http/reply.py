@@ -3,10 +3,12 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from modelbay.errors import ModelbayError
-from modelbay.http.backend import Connection, Cut, is_private
+from modelbay.http.exchange import Body, Connection, Head
+from modelbay.http.kept import Cut, Kept
+from modelbay.http.sockets import is_private
 from modelbay.http.trouble import explained, translated
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _WORTH_READING = 16 << 10
 """A rest of at most this is read, so that the connection (after a redirect, say) lives on."""
+_REST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,62 +29,119 @@ class Landing:
     guarded: bool
 
 
-class Reply:
-    """Status, headers (lower case) and body of one answer. Close it, or use `with`.
+class Reply(Protocol):
+    """Status, headers (lower case) and body of one answer. Close it, or use `with`."""
 
-    `length` is how many body bytes the answer announced, None when it did not say.
-    """
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    landing: Landing
+    length: int | None
+    """How many body bytes were announced, None when the answer did not say."""
+
+    def read_into(self, view: memoryview, timeout: float | None) -> int:
+        """Body bytes into `view`: how many, 0 at the end. Blocks at most `timeout` seconds
+        for the first of them. Raises Unreachable (transient) when the body is cut short.
+        """
+        ...
+
+    def from_private_host(self) -> bool:
+        """Whether the host that answered is on this machine or a private network."""
+        ...
+
+    def close(self) -> None:
+        """Gives the connection back when the body was read to its end, else ends it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+class DirectReply:
+    """An answer over a connection of our own."""
 
     def __init__(
-        self, response: "httpx2.Response", url: str, *, cut: Cut | None, expects_body: bool = True
+        self, exchange: tuple[Connection, Head, Body], url: str, kept: Kept, cut: Cut | None
     ) -> None:
+        self._connection, head, self._body = exchange
+        self.status, self.headers, self.length = head.status, head.headers, head.length
+        self.url = url
+        self.landing = Landing(url, guarded=False)
+        self._keeps = head.keeps
+        self._kept, self._cut = kept, cut
+        self._closed = False
+
+    def read_into(self, view: memoryview, timeout: float | None) -> int:
+        try:
+            return self._body.read_into(view, timeout)
+        except (OSError, ValueError) as error:
+            raise explained(error, self.url) from error
+
+    def from_private_host(self) -> bool:
+        return _is_private_peer(self._connection)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._read_rest()
+        if self._cut is not None:
+            self._cut.remove(self._connection)
+        if self._body.ended and self._keeps:
+            self._kept.give(self.url, self._connection)
+        else:
+            self._connection.close()
+
+    def _read_rest(self) -> None:
+        left = self.length or 0
+        if self.status in {200, 206} or left > _WORTH_READING:
+            return
+        view = memoryview(bytearray(_WORTH_READING))
+        while self._body.read_into(view, _REST_SECONDS):
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_private_peer(connection: Connection) -> bool:
+    try:
+        return is_private(str(connection.sock.getpeername()[0]))
+    except OSError:
+        return False
+
+
+class LibraryReply:
+    """An answer through the library: API calls, and everything behind a proxy."""
+
+    def __init__(self, response: "httpx2.Response", url: str) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = {
             name.lower(): value for name, value in response.headers.items()
         }
         self.url = url
         self.landing = Landing(url, guarded=False)
+        value = self.headers.get("content-length", "")
+        self.length = int(value) if value.isdigit() else None
         self._response = response
-        self._cut = cut
-        stream = response.extensions.get("network_stream")
-        self._connection = stream if isinstance(stream, Connection) else None
-        self._raw = (
-            expects_body and self._connection is not None and self._connection.raw_length > 0
-        )
-        self.length = self._announced()
         self._rest: Iterator[bytes] | None = None
         self._left = memoryview(b"")
         self._ended = False
 
-    def _announced(self) -> int | None:
-        if self._raw and self._connection is not None:
-            return self._connection.raw_length
-        value = self.headers.get("content-length", "")
-        return int(value) if value.isdigit() else None
-
-    def read_into(self, view: memoryview, timeout: float | None) -> int:
-        """Body bytes into `view`: how many, 0 at the end. Blocks at most `timeout` seconds
-        for the first of them. Raises Unreachable (transient) when the body is cut short.
-        """
-        if not (self._raw and self._connection is not None):
-            with translated(self.url):
-                return self._read_parsed(view)
-        try:
-            count = self._connection.read_into(view, timeout)
-        except (OSError, ValueError) as error:
-            raise explained(error, self.url) from error
-        self._ended = not self._connection.raw_length
-        return count
-
-    def _read_parsed(self, view: memoryview) -> int:
-        while not self._left:
-            if self._rest is None:
-                self._rest = self._response.iter_raw()
-            chunk = next(self._rest, None)
-            if chunk is None:
-                self._ended = True
-                return 0
-            self._left = memoryview(chunk)
+    def read_into(self, view: memoryview, timeout: float | None) -> int:  # noqa: ARG002 - the library has its own
+        with translated(self.url):
+            while not self._left:
+                if self._rest is None:
+                    self._rest = self._response.iter_raw()
+                chunk = next(self._rest, None)
+                if chunk is None:
+                    self._ended = True
+                    return 0
+                self._left = memoryview(chunk)
         count = min(len(self._left), len(view))
         view[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -89,37 +149,20 @@ class Reply:
 
     def decoded(self) -> Iterator[bytes]:
         """The body with its Content-Encoding undone, for small answers."""
+        self._ended = True
         return self._response.iter_bytes()
 
     def from_private_host(self) -> bool:
-        """Whether the host that answered is on this machine or a private network."""
-        if self._connection is None:
-            return False
-        try:
-            return is_private(str(self._connection.sock.getpeername()[0]))
-        except OSError:
-            return False
+        stream = self._response.extensions.get("network_stream")
+        peer = stream.get_extra_info("server_addr") if stream is not None else None
+        return peer is not None and is_private(str(peer[0]))
 
     def close(self) -> None:
-        """Gives the connection back when the body was read to its end, else ends it."""
-        try:
-            if self._raw and self._ended:
-                with translated(self.url):
-                    for _ in self._response.iter_raw():
-                        pass
-            elif self._raw and self._connection is not None:
-                self._connection.close()
-            elif self._unread() and self.length is not None and self.length <= _WORTH_READING:
-                with contextlib.suppress(ModelbayError), translated(self.url):
-                    for _ in self._response.iter_raw():
-                        pass
-        finally:
-            if self._cut is not None and self._connection is not None:
-                self._cut.remove(self._connection)
-            self._response.close()
-
-    def _unread(self) -> bool:
-        return not (self._ended or self._response.is_stream_consumed)
+        if not self._ended and self.length is not None and self.length <= _WORTH_READING:
+            with contextlib.suppress(ModelbayError), translated(self.url):
+                for _ in self._response.iter_raw() if self._rest is None else self._rest:
+                    pass
+        self._response.close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from modelbay.errors import ModelbayError, RedirectRefused, ServerTrouble, TlsRefused, Unreachable
-from modelbay.http.backend import PRIVATE
 from modelbay.http.redact import shown_url
+from modelbay.http.sockets import PRIVATE
 from modelbay.text import clean
 
 _PROXY_REFUSED = "407"

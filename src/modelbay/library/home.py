@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from modelbay.text import clean
 
 NAME = ".modelbay"
 _LONGEST_NAME = 255
+_DEAD_SECONDS = 600
 
 
 class Home:
@@ -58,6 +60,15 @@ class Home:
         make_dir(self.folder, private=True)
         with disk_errors(self.parts), folder_below(self.base, (NAME, "parts"), make=True):
             self._ready = True
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes temporary names that a kill left; a write takes no ten minutes."""
+        dead = time.time() - _DEAD_SECONDS
+        for path in self.folder.glob("*/.*.tmp"):
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < dead:
+                    path.unlink()
 
     def part_of(self, snapshot: Snapshot, file: ModelFile, final: Path) -> Path:
         """Where the bytes for `final` gather: here, or beside it on another file system."""

@@ -42,7 +42,7 @@ def write(part: Path, journal: Journal) -> None:
     """Replaces the journal of `part`. The data it speaks of must be on disk. Raises OSError."""
     body = json.dumps(asdict(journal), separators=(",", ":"))
     whole = {"version": VERSION, "sum": _sum(body), "body": body}
-    files.write_atomic(path_of(part), json.dumps(whole).encode(), mode=0o600, durable=False)
+    files.write_atomic(path_of(part), json.dumps(whole).encode(), mode=0o600, alone=True)
 
 
 def read(part: Path) -> Journal | None:
