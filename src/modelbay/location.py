@@ -5,9 +5,10 @@ The engine knows these and no source; a source makes these and moves no byte.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from modelbay.errors import ModelbayError
 from modelbay.refs import ModelRef
@@ -78,9 +79,14 @@ Location = Http | Local | Stream | Other
 
 def origin_of(url: str) -> str:
     """`scheme://host:port` in lower case, the port always written. Raises ValueError."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
+    return _origin(*urlsplit(url)[:2])
+
+
+@lru_cache(maxsize=1024)
+def _origin(scheme: str, netloc: str) -> str:
+    parts = SplitResult(scheme.lower(), netloc, "", "", "")
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     if not parts.hostname or port is None:
         raise ValueError("an address needs a scheme and a host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme.lower()}://{host}:{port}"
+    return f"{parts.scheme}://{host}:{port}"

@@ -5,7 +5,9 @@ import errno
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelbay.errors import DiskError, NoSpace, NotWritable
@@ -61,6 +63,44 @@ def sync_dir(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@dataclass(slots=True)
+class _Syncs:
+    """Calls for one folder: how many began, how many of them ended well."""
+
+    begun: int = 0
+    ended: int = 0
+
+
+_syncs: dict[tuple[int, int], _Syncs] = {}
+_syncing = threading.Condition()
+
+
+def sync_folder(descriptor: int) -> None:
+    """Makes the names in an open folder durable, together with whoever asks meanwhile.
+
+    A call that begins after our rename covers it, whoever makes it: threads that publish into
+    one folder share their calls. Raises OSError.
+    """
+    status = os.fstat(descriptor)
+    with _syncing:
+        syncs = _syncs.setdefault((status.st_dev, status.st_ino), _Syncs())
+        covering = syncs.begun + 1
+        _syncing.wait_for(lambda: syncs.ended >= covering or syncs.begun == syncs.ended)
+        if syncs.ended >= covering:
+            return
+        syncs.begun += 1
+    try:
+        os.fsync(descriptor)
+    except BaseException:
+        with _syncing:
+            syncs.begun -= 1
+            _syncing.notify_all()
+        raise
+    with _syncing:
+        syncs.ended = syncs.begun
+        _syncing.notify_all()
 
 
 def sync_data(descriptor: int) -> None:

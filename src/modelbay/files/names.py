@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbay.errors import TargetTaken
+from modelbay.files.durable import sync_folder
 from modelbay.text import clean
 
 _NO_REPLACE = 1
@@ -78,7 +79,7 @@ def publish_new(part: Path, folder: int, name: str) -> None:
             os.stat(name, dir_fd=folder, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         os.rename(part, name, dst_dir_fd=folder)
-    os.fsync(folder)
+    sync_folder(folder)
 
 
 def _rename_no_replace(part: Path, folder: int, name: str) -> bool:

@@ -28,6 +28,7 @@ from modelbay.files import (
     make_dir,
     publish_new,
     sync_dir,
+    sync_folder,
     taken_by,
 )
 from modelbay.library.records import Records
@@ -255,7 +256,7 @@ def _rename(part: Path, folder: int, name: str, *, over: bool) -> None:
         publish_new(part, folder, name)
         return
     os.rename(part, name, dst_dir_fd=folder)
-    os.fsync(folder)
+    sync_folder(folder)
 
 
 def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:

@@ -22,6 +22,7 @@ from modelbay.snapshot import Snapshot
 
 FORMAT: Final = 1
 _WRITE_EVERY = 1.0
+_WRITE_SHARE = 20
 _Entry = tuple[str, str]
 """The record a fact stands in, and the file's name in its snapshot."""
 _READ_ONLY: Final[_Entry] = ("", "")
@@ -60,7 +61,7 @@ class Records:
         self._holders: dict[Digest, dict[str, Known]] = {}
         self._placed: dict[str, dict[tuple[str, str], Known]] = {}
         self._read: dict[str, Known] = {}
-        self._written = float("-inf")
+        self._write_next = float("-inf")
 
     def observe(
         self,
@@ -128,7 +129,9 @@ class Records:
     def add(
         self, record: str, snapshot: Snapshot, name: str, path: Path, digests: tuple[Digest, ...]
     ) -> None:
-        """Notes that `path`, just placed, is `name` of `snapshot`; on disk within a second."""
+        """Notes that `path`, just placed, is `name` of `snapshot`; on disk within a second, or
+        within twenty times what writing takes.
+        """
         status = path.stat()
         file = self._file(path)
         known = Known(
@@ -143,8 +146,12 @@ class Records:
         with self._lock:
             self._learn((record, name), known)
             self._placed.setdefault(record, {})[file, name] = known
-            if time.monotonic() - self._written >= _WRITE_EVERY:
+            if time.monotonic() >= self._write_next:
+                began = time.monotonic()
                 self.write(record, snapshot, durable=False)
+                now = time.monotonic()
+                # A long record costs more to write, and is written the less often for it.
+                self._write_next = now + max(_WRITE_EVERY, _WRITE_SHARE * (now - began))
 
     def has_news(self, record: str, snapshot: Snapshot) -> bool:
         """Whether `write` would say what the disk does not say yet."""
@@ -165,7 +172,6 @@ class Records:
                 rows[key] = _renewed(known, renewed.get(known.file))
             make_dir(self._folder)
             write_atomic(path, _document(snapshot, rows.values()), durable=durable)
-            self._written = time.monotonic()
             if durable:
                 self._placed.pop(record, None)
                 for seen in confirmed:
