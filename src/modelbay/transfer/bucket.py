@@ -46,4 +46,4 @@ class Bucket:
     def bite(self, most: int) -> int:
         """How much to read at once, so that a low limit flows instead of jolting."""
         rate = self._rate
-        return most if rate is None else max(4096, min(most, int(rate / 20)))
+        return most if rate is None else min(most, max(4096, int(rate / 20)))

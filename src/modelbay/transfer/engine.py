@@ -114,6 +114,7 @@ class Engine:
         identity = _identity(order)
         if found is not None and _continues(found, order, size, identity):
             pieces.here = list(found.spans)
+            pieces.kept = pieces.front()
             remote.etag = found.validator
             progress.resumed = progress.received = found.held
             descriptor = files.open_part(order.part)

@@ -96,7 +96,7 @@ class Front(threading.Thread):
     def __init__(self, descriptor: int, pieces: PieceMap, hasher: Hasher, buffers: Buffers) -> None:
         super().__init__(name="modelbay-hash", daemon=True)
         self.hasher = hasher
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self._descriptor = descriptor
         self._pieces = pieces
         self._buffers = buffers
@@ -113,11 +113,13 @@ class Front(threading.Thread):
         if spare is None:
             return buffer
         with self._lock:
-            earlier = self._stash.pop(offset, None)
-            self._stash[offset] = (buffer, length)
-        if earlier is not None:
-            self._buffers.give(earlier[0])
-        return spare
+            late = self._ended.is_set()
+            given = (spare, 0) if late else self._stash.pop(offset, None)
+            if not late:
+                self._stash[offset] = (buffer, length)
+        if given is not None:
+            self._buffers.give(given[0])
+        return buffer if late else spare
 
     def run(self) -> None:
         try:
@@ -126,7 +128,7 @@ class Front(threading.Thread):
                 while self.hasher.position < front and not self._ended.is_set():
                     self._step(front)
                     self._pieces.note_hashed(self.hasher.position)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - told to the one who watches
             self.error = error
         finally:
             self._drop_stash()

@@ -40,8 +40,14 @@ class Piece:
     end: int
     at: int
     since: float = field(default_factory=time.monotonic)
-    hedge: bool = False
+    hedge_of: "Piece | None" = None
     hedged: bool = False
+    """Another connection was sent for its tail."""
+    shared: bool = False
+    """Others write, or wrote, the same bytes: none may be written twice, since a hash may
+    have passed over them."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while bytes are written that another piece may write as well."""
 
 
 @dataclass(eq=False)
@@ -52,6 +58,9 @@ class PieceMap:
     window: int
     here: list[Span] = field(default_factory=list)
     hashed: int = 0
+    kept: int = 0
+    """Where the bytes end that an earlier run left in order. They are hashed while the rest
+    comes, so the window begins there."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     changed: threading.Condition = field(init=False)
     _moved: threading.Condition = field(init=False)
@@ -67,7 +76,7 @@ class PieceMap:
         """The next wanted piece of at most `length` bytes, or None while nothing may start."""
         with self.changed:
             start, end = self._gap()
-            if start < self.size and start - self.hashed < self.window:
+            if start < self.size and start - max(self.hashed, self.kept) < self.window:
                 piece = Piece(start, min(end, start + length), start)
                 self._flying.append(piece)
                 return piece
@@ -87,13 +96,13 @@ class PieceMap:
         """A second go at the missing tail of a front piece that takes far too long."""
         front = self._front()
         slow = next((p for p in self._flying if p.start <= front < p.end), None)
-        if slow is None or slow.hedged or slow.hedge:
+        if slow is None or slow.hedged or slow.hedge_of is not None:
             return None
         usual = statistics.median(self._seconds) if self._seconds else 0.0
         if time.monotonic() - slow.since < max(_HEDGE_LEAST_SECONDS, _HEDGE_FACTOR * usual):
             return None
-        slow.hedged = True
-        piece = Piece(slow.at, slow.end, slow.at, hedge=True)
+        slow.hedged = slow.shared = True
+        piece = Piece(slow.at, slow.end, slow.at, hedge_of=slow, shared=True, turn=slow.turn)
         self._flying.append(piece)
         return piece
 
@@ -102,9 +111,21 @@ class PieceMap:
         with self.changed:
             piece.at = at
             self._moved.notify()
-            if not (piece.hedge or piece.hedged):
+            if not piece.shared:
                 return True
             return not any(start <= at and piece.end <= end for start, end in self._written())
+
+    def missing(self, piece: Piece, upto: int) -> list[Span]:
+        """What of `[piece.at, upto)` nobody has written yet. Asked while holding its `turn`."""
+        if not piece.shared:
+            return [(piece.at, upto)]
+        with self.changed:
+            position, wanted = piece.at, []
+            for start, end in (*self._written(), (upto, upto)):
+                if position < min(start, upto):
+                    wanted.append((position, min(start, upto)))
+                position = max(position, end)
+            return wanted
 
     def release(self, piece: Piece) -> None:
         """Ends a piece; what it did not write is wanted again."""
@@ -113,15 +134,15 @@ class PieceMap:
             self.here = merged([*self.here, (piece.start, piece.at)])
             if piece.at >= piece.end:
                 self._seconds.append(time.monotonic() - piece.since)
-            for other in self._flying:
-                other.hedged = other.hedged and not piece.hedge
+            if piece.hedge_of is not None:
+                piece.hedge_of.hedged = False
             self.changed.notify_all()
             self._moved.notify()
 
     def forget(self) -> None:
         """Starts over: nothing is here."""
         with self.changed:
-            self.here, self._flying, self.hashed = [], [], 0
+            self.here, self._flying, self.hashed, self.kept = [], [], 0, 0
             self.changed.notify_all()
             self._moved.notify()
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from modelbay import files
-from modelbay.errors import Interrupted, ModelbayError, NetworkError, ServerTrouble, Unreachable
+from modelbay.errors import NetworkError, ServerTrouble, Unreachable
 from modelbay.http import Reply
 from modelbay.text import clean
 from modelbay.transfer import journal
@@ -16,10 +16,11 @@ from modelbay.transfer.limits import Limits
 from modelbay.transfer.order import Fetched, Order, Progress, Stop
 from modelbay.transfer.patience import Tries
 from modelbay.transfer.pieces import Pace, Piece, PieceMap
-from modelbay.transfer.remote import AddressRanOut, Changed, NoRanges, Remote
+from modelbay.transfer.remote import AddressRanOut, Remote
 
 _FLUSH_SECONDS = 0.25
 _TICK = 0.1
+_TELLING = 1024
 
 
 @dataclass(slots=True)
@@ -102,8 +103,10 @@ class Ranged:
             self.stop.check()
             if self.failure is not None:
                 raise self.failure
-            if front.error is not None:
+            if isinstance(front.error, OSError):
                 raise files.disk_error(front.error, self.order.part)
+            if front.error is not None:
+                raise front.error
             self._count()
             if time.monotonic() - self._journaled >= self.limits.journal_seconds:
                 self.write_journal()
@@ -172,12 +175,10 @@ class Ranged:
                     self.pieces.release(piece)
                 seconds = time.monotonic() - began
                 line.pace.measure(piece.at - piece.start, seconds, line.latency)
-        except Interrupted as error:
-            self._fail(error)
-        except (ModelbayError, Changed, NoRanges) as error:
-            self._fail(error)
         except OSError as error:
             self._fail(files.disk_error(error, self.order.part))
+        except Exception as error:  # noqa: BLE001 - whatever ended a connection ends the run
+            self._fail(error)
         finally:
             self.buffers.give(line.buffer)
 
@@ -195,7 +196,7 @@ class Ranged:
         except NetworkError as error:
             if self._over() or piece.at >= piece.end:
                 return
-            if isinstance(error, AddressRanOut):
+            if isinstance(error, AddressRanOut) and error.young:
                 # Some CDNs refuse many ranges at once with the same 403 (SURPRISES H12).
                 self.allowed = max(1, self.allowed - 1)
             self.tries.failed(error, self.pieces.held(), self.progress, self.stop)
@@ -210,7 +211,9 @@ class Ranged:
             whole = filled == len(line.buffer) or piece.at + filled == piece.end
             looked = self.looked.is_set()
             late = now - kept >= _FLUSH_SECONDS if looked else filled >= LOOK
-            if filled and (whole or trouble or late):
+            # Too few of the first bytes are no verdict on the file: they are asked for again.
+            trusted = looked or whole or filled >= _TELLING
+            if filled and trusted and (whole or trouble or late):
                 if not self._keep(piece, reply, line, filled):
                     return
                 filled, kept = 0, now
@@ -237,10 +240,14 @@ class Ranged:
         """Writes the filled buffer and passes it to the hash. False when no more is wanted."""
         view, offset = memoryview(line.buffer)[:filled], piece.at
         self._look(piece, view, reply)
-        if not self._write(view, offset):
-            return False
-        line.buffer = self.front.offer(offset, line.buffer, filled)
-        return self.pieces.advance(piece, offset + filled)
+        with piece.turn:
+            wanted = self.pieces.missing(piece, offset + filled)
+            for start, end in wanted:
+                if not self._write(view[start - offset : end - offset], start):
+                    return False
+            if wanted == [(offset, offset + filled)]:
+                line.buffer = self.front.offer(offset, line.buffer, filled)
+            return self.pieces.advance(piece, offset + filled)
 
     def _write(self, view: memoryview, offset: int) -> bool:
         """Writes unless the part is sealed: a late connection must not touch bytes that were

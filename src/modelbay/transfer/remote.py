@@ -49,7 +49,10 @@ class Unsatisfied(Changed):
 
 
 class AddressRanOut(ServerTrouble):
+    """`young` when the address was good a moment ago: too many connections, perhaps."""
+
     code = "address-ran-out"
+    young = False
 
 
 class NoRanges(Exception):
@@ -74,6 +77,7 @@ class Remote:
     _located: float = field(default_factory=time.monotonic)
     _located_at_bytes: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _locating: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def request(self, start: int, end: int | None, *, ranged: bool) -> Iterator[Reply]:
@@ -81,8 +85,21 @@ class Remote:
 
         A NetworkError that is `transient` may be tried again; the host's back-off was told.
         """
-        landed, asked = self._landed, self.location
-        url = landed.url if landed else self.location.url
+        with self._lock:
+            landed, asked = self._landed, self.location
+        try:
+            with self._judged(start, end, ranged=ranged, asked=asked, landed=landed) as reply:
+                yield reply
+        except AddressRanOut:
+            # Only now: locating may ask the very host whose connections are all in use.
+            self._locate_again(asked)
+            raise
+
+    @contextmanager
+    def _judged(
+        self, start: int, end: int | None, *, ranged: bool, asked: Http, landed: Landing | None
+    ) -> Iterator[Reply]:
+        url = landed.url if landed else asked.url
         own = self._own(start, end) if ranged else {}
         hosts = self.client.hosts
         with hosts.visit(url, self.stop.wait):
@@ -91,9 +108,6 @@ class Remote:
             except NetworkError as error:
                 self.stop.check()
                 (hosts.trouble if error.transient else hosts.fine)(url)
-                raise
-            except BaseException:
-                hosts.fine(url)
                 raise
             with reply:
                 hosts.note_rate(reply.url, reply.headers)
@@ -119,13 +133,14 @@ class Remote:
         elif reply.status == 200:
             self._judge_whole(reply, start, ranged=ranged)
         elif reply.status == 416:
-            self._judge_unsatisfied(reply)
+            self._judge_unsatisfied(reply, ranged=ranged)
         elif self._may_have_expired(reply, asked):
             self._expired(reply, asked)
         else:
             raise self._refused(reply)
-        if reply.url != asked.url and asked is self.location:
-            self._landed = reply.landing
+        with self._lock:
+            if reply.url != asked.url and asked is self.location:
+                self._landed = reply.landing
 
     def _judge_part(self, reply: Reply, start: int) -> None:
         found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "").strip())
@@ -163,7 +178,9 @@ class Remote:
     def _ends_by_itself(self, reply: Reply) -> bool:
         return "chunked" in reply.headers.get("transfer-encoding", "").lower()
 
-    def _judge_unsatisfied(self, reply: Reply) -> None:
+    def _judge_unsatisfied(self, reply: Reply, *, ranged: bool) -> None:
+        if not ranged:
+            raise self._refused(reply)
         found = _UNSATISFIED.fullmatch(reply.headers.get("content-range", "").strip())
         if found is not None and int(found[1]) == 0:
             self._same_size(0)
@@ -205,28 +222,34 @@ class Remote:
         )
 
     def _expired(self, reply: Reply, asked: Http) -> None:
-        """The signed address ran out, or the CDN is overasked: the file is located again, at
-        most once a minute unless bytes came meanwhile. Raises AddressRanOut.
+        """The signed address ran out, or the CDN is overasked. Raises AddressRanOut, or what
+        the refusal means when a fresh address was refused as well and no byte came.
         """
         with self._lock:
-            if asked is self.location:
-                self._locate_again(reply, asked)
-        raise AddressRanOut(
+            recent = time.monotonic() - self._located < self.limits.relocate_seconds
+            young = recent and asked is self.location
+            fruitless = self.progress.fetched <= self._located_at_bytes
+        if young and fruitless:
+            raise self._refused(reply)
+        error = AddressRanOut(
             f"the address of {clean(self.order.name)} on {self._host(reply)} ran out",
             hint="run the same command again; what arrived is kept",
             transient=True,
         )
+        error.young = young
+        raise error
 
-    def _locate_again(self, reply: Reply, asked: Http) -> None:
-        fruitless = self.progress.fetched <= self._located_at_bytes
-        recent = time.monotonic() - self._located < self.limits.relocate_seconds
-        if fruitless and recent:
-            raise self._refused(reply)
-        self._located_at_bytes = self.progress.fetched
-        self._located = time.monotonic()
-        self._landed = None
-        located = self.order.locate()
-        self.location = located if isinstance(located, Http) else replace(asked)
+    def _locate_again(self, asked: Http) -> None:
+        """A fresh address for the file in place of `asked`, unless another connection has it."""
+        with self._locating:
+            if asked is not self.location:
+                return
+            located = self.order.locate()
+            with self._lock:
+                self._located_at_bytes = self.progress.fetched
+                self._located = time.monotonic()
+                self._landed = None
+                self.location = located if isinstance(located, Http) else replace(asked)
 
     def _refuse_encoded(self, reply: Reply) -> None:
         encoding = reply.headers.get("content-encoding", "identity").lower()
