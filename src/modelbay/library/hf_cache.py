@@ -45,6 +45,7 @@ CACHEDIR_TAG: Final = (
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _XET = re.compile(r"[0-9a-f]{64}")
+_MOST_PLACES: Final = 20_000
 _KINDS: Final = ("datasets", "spaces", "kernels")
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 
@@ -79,6 +80,8 @@ class HfCache:
         self._cache = root.resolve()
         self._symlinks = symlinks
         self._homes: dict[Path, Home] = {}
+        self._roots: dict[tuple[str, str], Path] = {}
+        self._places: dict[tuple[Path, str, SafeRelPath, bool], Place] = {}
         self._new_links: set[Path] = set()
 
     @classmethod
@@ -91,15 +94,26 @@ class HfCache:
         """`models--org--name`, `datasets--…` or `spaces--…`. Raises UsageError for what is
         not a Hub repo.
         """
+        key = snapshot.ref.name, snapshot.revision
+        if key in self._roots:
+            return self._roots[key]
         folder = _folder_name(snapshot.ref.name)
         if folder is None or not _COMMIT.fullmatch(snapshot.revision):
             raise UsageError(
                 f"{snapshot.ref} cannot go into the Hub's cache, which holds Hub repos at a commit",
                 hint="name a folder with --to",
             )
-        return self._cache / folder
+        return self._roots.setdefault(key, self._cache / folder)
 
     def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
+        key = self.root(snapshot), snapshot.revision, file.path, self._symlinks
+        if key not in self._places:
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            self._places[key] = self._found(snapshot, file)
+        return self._places[key]
+
+    def _found(self, snapshot: Snapshot, file: ModelFile) -> Place:
         target = self._snapshot_folder(snapshot) / file.path
         blob = self.root(snapshot) / "blobs" / etag_of(file) if self._symlinks else target
         return Place(target, blob, self._home(snapshot).part_of(snapshot, file, blob))

@@ -52,6 +52,7 @@ class Home:
         self._trash: Path | None = None
         self._lock = threading.Lock()
         self._lockless = False
+        self._lock_folders: set[Path] = set()
         self._ready = False
 
     def prepare(self) -> None:
@@ -103,7 +104,9 @@ class Home:
             waited = False
             if not self._lockless:
                 try:
-                    _make_lock_folder(path.parent)
+                    if path.parent not in self._lock_folders:
+                        _make_lock_folder(path.parent)
+                        self._lock_folders.add(path.parent)
                     waited = stack.enter_context(
                         locked(path, pause=pause, tell=tell, remove=remove)
                     )
