@@ -4,22 +4,31 @@
 but forwards custom headers, follows https to http, and asks nobody about private addresses.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from modelbay import __version__
-from modelbay.errors import NetworkError, RateLimited, RedirectRefused, ServerTrouble, Unreachable
+from modelbay.errors import (
+    NetworkError,
+    RateLimited,
+    RedirectRefused,
+    ServerTrouble,
+    Unreachable,
+    UsageError,
+)
 from modelbay.http.hosts import Hosts, Wait, asked_wait
 from modelbay.http.kept import Cut, Kept
 from modelbay.http.redact import origin_of, shown_url
+from modelbay.http.redirects import refuse_private, target_of
 from modelbay.http.reply import DirectReply, Landing, LibraryReply, Reply
-from modelbay.http.sockets import Backend, guarding, is_private
-from modelbay.http.trouble import explained, server_trouble, translated
+from modelbay.http.sockets import Backend, guarding
+from modelbay.http.trouble import environment, explained, server_trouble, translated
 from modelbay.location import Credential, Http
 from modelbay.text import clean
 
@@ -36,6 +45,7 @@ USER_AGENT = f"modelbay/{__version__}"
 R_ = TypeVar("R_", bound=Reply)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASK_TRIES = 5
 
 
@@ -253,7 +263,7 @@ class Client:
                 return reply
             guarded = guarded or not reply.from_private_host()
             reply.close()
-            following = _target(url, target)
+            following = target_of(url, target)
             hops += 1
             if following in seen or hops > MOST_HOPS:
                 raise RedirectRefused(
@@ -262,7 +272,7 @@ class Client:
                     hint="check the address in a browser, or tell whoever runs that server",
                 )
             if guarded and not _same_origin(url, following):
-                _refuse_private(following, url)
+                refuse_private(following, url)
             seen.add(following)
             url = following
 
@@ -300,12 +310,21 @@ class Client:
                 headers.update(ask.sign(ask.method, url, headers))
         if ask.credential is not None and origin_of(url) in ask.credential.origins:
             headers[ask.credential.header] = ask.credential.value.reveal()
+        for name, value in headers.items():
+            if not (value.isascii() and value.isprintable() and _NAME.fullmatch(name)):
+                raise UsageError(
+                    f"the header {clean(name, limit=100)} for {shown_url(url)} holds what no "
+                    "header may: a line break, or a character beyond ASCII",
+                    hint="give the token or the header again; a copied one may have grown "
+                    "invisible characters",
+                )
         return headers
 
     def _client(self) -> "httpx2.Client":
         with self._lock:
             if self._made is None:
-                self._made = _made(self._first_byte)
+                with environment():
+                    self._made = _made(self._first_byte)
             return self._made
 
     def close(self) -> None:
@@ -324,6 +343,7 @@ class Client:
 
 def _made(first_byte: float) -> "httpx2.Client":
     import logging
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
 
     import httpx2
 
@@ -332,6 +352,8 @@ def _made(first_byte: float) -> "httpx2.Client":
         logging.getLogger(name).propagate = False
         logging.getLogger(name).addHandler(logging.NullHandler())
     client = httpx2.Client(
+        # Not one is kept: a cookie knows no port, and would follow a redirect to another.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx2.Timeout(first_byte, connect=CONNECT_SECONDS, pool=None),
         limits=httpx2.Limits(
             max_connections=None, max_keepalive_connections=64, keepalive_expiry=30
@@ -356,45 +378,3 @@ def _same_origin(one: str, other: str) -> bool:
         return origin_of(one) == origin_of(other)
     except ValueError:
         return False
-
-
-def _target(url: str, location: str) -> str:
-    """The absolute address a redirect leads to, without user name. Raises RedirectRefused."""
-    try:
-        parts = urlsplit(urljoin(url, location))
-        origin_of(parts.geturl())
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in {"http", "https"}:
-        raise RedirectRefused(
-            f"{shown_url(url)} redirects to {clean(location, limit=100)!r}, "
-            "which is no web address",
-            hint="nothing was read; check the address in a browser",
-        )
-    if urlsplit(url).scheme == "https" and parts.scheme == "http":
-        raise RedirectRefused(
-            f"{shown_url(url)} redirects from https to http ({shown_url(parts.geturl())})",
-            hint="nothing was sent there; ask whoever runs that server for an https address",
-        )
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-
-
-def _refuse_private(target: str, origin: str) -> None:
-    """Raises RedirectRefused when a public host sends us to a private address.
-
-    The backend checks again when it connects; this covers connections kept alive.
-    """
-    import socket
-
-    parts = urlsplit(target)
-    with translated(target):
-        try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-        except OSError:
-            return
-    if all(is_private(str(row[4][0])) for row in found):
-        raise RedirectRefused(
-            f"{shown_url(origin)} redirects to {clean(parts.hostname, limit=200)}, "
-            "a private address",
-            hint="nothing was sent there; if that machine is meant, give its own address",
-        )

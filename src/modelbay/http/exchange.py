@@ -21,10 +21,14 @@ _HEAD_LIMIT = 100 << 10
 _MOST_HEADERS = 256
 _PATIENT_SECONDS = 0.1
 _CHUNK_LINE_LIMIT = 4096
+_LONGEST_END = len(b"\r\n\r\n")
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_STATUS = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: [^\r\n]*)?")
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,16}")
+_BLANK = b" \t"
+_WITHOUT_BODY = frozenset({204, 304})
 _WAITING = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _turn = threading.Lock()
 
@@ -44,12 +48,12 @@ class Head:
 
     @property
     def chunked(self) -> bool:
-        return "transfer-encoding" in self.headers
+        return "transfer-encoding" in self.headers and self.status not in _WITHOUT_BODY
 
     @property
     def length(self) -> int | None:
         """Bytes of the body, None when only its end tells."""
-        if self.status in {204, 304}:
+        if self.status in _WITHOUT_BODY:
             return 0
         value = self.headers.get("content-length")
         return int(value) if value is not None and not self.chunked else None
@@ -83,25 +87,26 @@ class Connection:
                 return head
 
     def _head(self, deadline: float | None) -> bytes:
+        searched = 0
         while True:
-            end = _END_OF_HEAD.search(self._left)
+            end = _END_OF_HEAD.search(self._left, searched)
+            if (end.start() if end else len(self._left)) > _HEAD_LIMIT:
+                raise BrokenAnswer("its answer begins with more than 100 KiB of headers")
             if end is not None:
                 raw = bytes(self._left[: end.start()])
                 del self._left[: end.end()]
                 return raw
-            if len(self._left) > _HEAD_LIMIT:
-                raise BrokenAnswer("its answer begins with more than 100 KiB of headers")
+            searched = max(0, len(self._left) - _LONGEST_END + 1)
             if not self._more(deadline):
                 if not self._left:
                     raise EOFError
                 raise BrokenAnswer("the connection ended within the headers")
 
     def _more(self, deadline: float | None) -> bool:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("no answer came in time")
-            self.sock.settimeout(left)
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError("no answer came in time")
+        self.sock.settimeout(left)
         received = self.sock.recv(1 << 16)
         self._left += received
         return bool(received)
@@ -190,7 +195,7 @@ class Connection:
 
     def is_fresh(self) -> bool:
         """Whether nothing was received that nobody asked for, an end included."""
-        return not self._left and not readable(self.sock, 0)
+        return not (self._left or self._pending() or readable(self.sock, 0))
 
     def shut(self) -> None:
         """Ends the connection from any thread: a blocked read returns at once."""
@@ -214,19 +219,21 @@ def parsed_head(raw: bytes) -> Head:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name) or b"\0" in value or b"\r" in value:
             raise BrokenAnswer("it sent a header that is none")
-        key, text = name.decode("ascii").lower(), value.strip().decode("latin-1")
+        key, text = name.decode("ascii").lower(), value.strip(_BLANK).decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     _check_framing(headers)
     connection = headers.get("connection", "").lower()
     keeps = "close" not in connection if status[1] == b"1" else "keep-alive" in connection
+    if "transfer-encoding" in headers and (status[1] == b"0" or "content-length" in headers):
+        keeps = False  # RFC 9112 §6.1, §6.3: somebody on the way may have framed it otherwise
     return Head(int(status[2]), headers, keeps)
 
 
 def _check_framing(headers: dict[str, str]) -> None:
-    coding = headers.get("transfer-encoding", "chunked").strip().lower()
-    lengths = {part.strip() for part in headers.get("content-length", "0").split(",")}
+    coding = headers.get("transfer-encoding", "chunked").lower()
+    lengths = {part.strip(" \t") for part in headers.get("content-length", "0").split(",")}
     length = lengths.pop()
-    if coding != "chunked" or lengths or not (length.isascii() and length.isdigit()):
+    if coding != "chunked" or lengths or not _LENGTH.fullmatch(length):
         raise BrokenAnswer("it frames its answer in a way that cannot be trusted")
     if "content-length" in headers:
         headers["content-length"] = length

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from modelbay.http.exchange import Body, Connection, Head
 from modelbay.http.sockets import connect, secured
+from modelbay.http.trouble import environment
 from modelbay.location import origin_of
 
 _IDLE_SECONDS = 30.0
@@ -99,9 +100,10 @@ class Kept:
 
     def _new(self, origin: str) -> Connection:
         parts = urlsplit(origin)
+        context = self._tls() if parts.scheme == "https" else None
         sock = connect(parts.hostname or "", parts.port or 0, self._connect_seconds)
-        if parts.scheme == "https":
-            sock = secured(sock, self._tls(), parts.hostname, self._connect_seconds)
+        if context is not None:
+            sock = secured(sock, context, parts.hostname, self._connect_seconds)
         return Connection(sock)
 
     def _tls(self) -> ssl.SSLContext:
@@ -109,7 +111,8 @@ class Kept:
             if self._context is None:
                 import httpx2
 
-                self._context = httpx2.create_ssl_context()
+                with environment():
+                    self._context = httpx2.create_ssl_context()
                 self._context.set_alpn_protocols(["http/1.1"])
             return self._context
 

@@ -1,6 +1,7 @@
 """One open answer, whose body goes straight into the caller's buffers."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
@@ -75,7 +76,7 @@ class DirectReply:
         try:
             return self._body.read_into(view, timeout)
         except (OSError, ValueError) as error:
-            raise explained(error, self.url) from error
+            raise explained(error, self.url, agreed=True) from error
 
     def from_private_host(self) -> bool:
         return _is_private_peer(self._connection)
@@ -94,11 +95,11 @@ class DirectReply:
             self._connection.close()
 
     def _read_rest(self) -> None:
-        left = self.length or 0
-        if self.status in {200, 206} or left > _WORTH_READING:
+        if self.status in {200, 206} or self.length is None or self.length > _WORTH_READING:
             return
         view = memoryview(bytearray(_WORTH_READING))
-        while self._body.read_into(view, _REST_SECONDS):
+        until = time.monotonic() + _REST_SECONDS
+        while (left := until - time.monotonic()) > 0 and self._body.read_into(view, left):
             pass
 
     def __enter__(self) -> Self:

@@ -1,18 +1,29 @@
 """What the HTTP library raises, as errors a person can act on."""
 
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from modelbay.errors import ModelbayError, RedirectRefused, ServerTrouble, TlsRefused, Unreachable
+from modelbay.errors import (
+    ModelbayError,
+    RedirectRefused,
+    ServerTrouble,
+    TlsRefused,
+    Unreachable,
+    UsageError,
+)
 from modelbay.http.redact import shown_url
 from modelbay.http.sockets import PRIVATE
 from modelbay.text import clean
 
 _PROXY_REFUSED = "407"
 _DNS_PASSING = {socket.EAI_AGAIN}
+_VARIABLES = frozenset(
+    {"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
+)
 
 
 @contextlib.contextmanager
@@ -29,7 +40,7 @@ def translated(url: str) -> Iterator[None]:
             hint="write it as https://host/path",
         ) from error
     except (
-        httpx2.TransportError,
+        httpx2.RequestError,
         httpcore2.NetworkError,
         httpcore2.TimeoutException,
         httpcore2.ProtocolError,
@@ -38,8 +49,28 @@ def translated(url: str) -> Iterator[None]:
         raise explained(error, url) from error
 
 
-def explained(error: Exception, url: str) -> ModelbayError:
-    """The NetworkError for one failed exchange with the host of `url`."""
+@contextlib.contextmanager
+def environment() -> Iterator[None]:
+    """Turns what stands wrong in proxy and certificate variables into a UsageError."""
+    import httpx2
+
+    try:
+        yield
+    except (OSError, ImportError, ValueError, httpx2.InvalidURL) as error:
+        names = [name for name in os.environ if name.upper() in _VARIABLES and os.environ[name]]
+        socks = isinstance(error, ImportError)
+        why = "modelbay speaks to no SOCKS proxy" if socks else _reason(error, [error])
+        raise UsageError(
+            f"the network settings of the environment ({', '.join(names)}) cannot be used: {why}",
+            hint="correct or unset " + (", ".join(names) or "the proxy of the system"),
+        ) from error
+
+
+def explained(error: Exception, url: str, *, agreed: bool = False) -> ModelbayError:
+    """The NetworkError for one failed exchange with the host of `url`.
+
+    Once client and server `agreed` on a connection, broken TLS is damage on the way.
+    """
     host = clean(urlsplit(url).hostname or "the host", limit=200)
     causes = list(_causes(error))
     for cause in causes:
@@ -52,7 +83,9 @@ def explained(error: Exception, url: str) -> ModelbayError:
                 f"{host} leads to {PRIVATE}",
                 hint="nothing was sent; if that machine is meant, give its own address",
             )
-    if any(isinstance(cause, ssl.SSLError) and "EOF" not in str(cause) for cause in causes):
+    if not agreed and any(
+        isinstance(cause, ssl.SSLError) and "EOF" not in str(cause) for cause in causes
+    ):
         reason = next(str(c) for c in causes if isinstance(c, ssl.SSLError))
         return TlsRefused(
             f"{host} and modelbay agree on no safe connection: {clean(reason, limit=200)}",

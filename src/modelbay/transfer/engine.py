@@ -1,7 +1,7 @@
 """One file, perfectly: fetch, resume, verify. Blocking; threads are the caller's and ours."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbay import files
@@ -23,6 +23,7 @@ from modelbay.transfer.remote import Changed, NoRanges, Remote, Unsatisfied
 from modelbay.transfer.single import Single
 
 _CLEAN_RESTARTS = 1
+_LONGEST_SIZE = 18
 
 
 class Engine:
@@ -55,6 +56,7 @@ class Engine:
             try:
                 location = order.locate()
                 fetched = self._once(order, location, progress, stop, tries, ranged=course.ranged)
+                fetched = _seen_whole(order, fetched)
                 self._verify(order, fetched)
             except NoRanges:
                 course.ranged = False
@@ -91,21 +93,25 @@ class Engine:
                 remote = Remote(
                     self._client, order, self.limits, progress, stop, location, size=order.size
                 )
-                size = self._known_size(order, location) if ranged else order.size
+                size = self._known_size(order, location, stop) if ranged else order.size
                 if not ranged or size is None or size < SMALL:
                     return single.fetch_http(remote)
                 remote.size = progress.size = size
                 return self._ranged(remote, single, size)
         raise TypeError(f"{location!r} was not followed to its end")
 
-    def _known_size(self, order: Order, location: Http) -> int | None:
+    def _known_size(self, order: Order, location: Http, stop: Stop) -> int | None:
         if order.size is not None:
             return order.size
         answer = self._client.probe(
-            location.url, headers=location.headers, credential=location.credential
+            location.url,
+            headers=location.headers,
+            credential=location.credential,
+            wait=stop.wait,
         )
         total = (answer.header("content-range") or "").rpartition("/")[2]
-        return int(total) if answer.status == 206 and total.isdigit() else None
+        told = answer.status == 206 and total.isascii() and total.isdigit()
+        return int(total) if told and len(total) <= _LONGEST_SIZE else None
 
     def _ranged(self, remote: Remote, single: Single, size: int) -> Fetched:
         order, progress = remote.order, remote.progress
@@ -229,6 +235,17 @@ def _quarantined(part: Path) -> Path | None:
     if part.parent.name != "parts":
         return None
     return part.parent.parent / "quarantine" / part.name
+
+
+def _seen_whole(order: Order, fetched: Fetched) -> Fetched:
+    """`fetched` with every claimed algorithm observed: git's own begins with the size, which
+    may have become known only at the end.
+    """
+    seen = {digest.algorithm for digest in fetched.digests}
+    unseen = [digest.algorithm for digest in order.digests if digest.algorithm not in seen]
+    if not unseen:
+        return fetched
+    return replace(fetched, digests=(*fetched.digests, *files.hash_file(fetched.part, unseen)))
 
 
 def _continues(found: journal.Journal, order: Order, size: int, identity: str) -> bool:

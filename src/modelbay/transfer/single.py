@@ -103,14 +103,17 @@ class Single:
                 url=reply.url,
                 content_type=reply.headers.get("content-type", ""),
             )
-        if size is not None and hasher.position + len(view) > size:
+        self._fits(hasher.position + len(view), size)
+        files.write_at(descriptor, view, hasher.position)
+        hasher.feed(view)
+        self.progress.received = self.progress.hashed = hasher.position
+
+    def _fits(self, end: int, size: int | None) -> None:
+        if size is not None and end > size:
             raise UpstreamChanged(
                 f"{clean(self.order.name)} is longer than the {size} bytes that were expected",
                 hint="nothing was published; look at the model's page",
             )
-        files.write_at(descriptor, view, hasher.position)
-        hasher.feed(view)
-        self.progress.received = self.progress.hashed = hasher.position
 
     def fetch_stream(self, stream: Stream, identity: str) -> Fetched:
         """The same for bytes from a generator, continued from where an earlier run ended."""
@@ -129,7 +132,9 @@ class Single:
 
     def _held(self, identity: str) -> int:
         found = journal.read(self.order.part)
-        if found is None or found.identity != identity or not found.spans:
+        # Nothing but a digest or a validator tells that the bytes to come are of the same file.
+        provable = bool(self.order.digests or self.order.validator)
+        if found is None or not provable or found.identity != identity or not found.spans:
             return 0
         start, end = found.spans[0]
         return end if start == 0 else 0
@@ -154,6 +159,7 @@ class Single:
         journaled = time.monotonic()
         try:
             for chunk in self._chunks(stream, hasher.position):
+                self._fits(hasher.position + len(chunk), self.order.size)
                 files.write_at(descriptor, chunk, hasher.position)
                 hasher.feed(chunk)
                 self.progress.received = self.progress.hashed = hasher.position
