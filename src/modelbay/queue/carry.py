@@ -74,7 +74,7 @@ class Run:
     _ended: float | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
     _prepared: dict[int, ModelbayError | None] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _gates: dict[int, threading.Lock] = field(default_factory=dict)
     _finished: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -85,6 +85,7 @@ class Run:
         return self._rows.events()
 
     def start(self) -> None:
+        self._gates = {id(plan): threading.Lock() for plan, _ in self.plans}
         limits = self.engine.limits
         waiting = [row.slot for row in self.rows]
         slots: dict[Slot, int] = {
@@ -176,8 +177,8 @@ class Run:
 
         A gate that is shut fails every row of the plan with the same error.
         """
-        with self._lock:
-            key = id(row.plan)
+        key = id(row.plan)
+        with self._gates[key]:
             if key not in self._prepared:
                 self._prepared[key] = self._prepared_once(row)
             refusal = self._prepared[key]
