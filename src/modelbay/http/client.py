@@ -26,14 +26,16 @@ from modelbay.http.hosts import Hosts, Wait, asked_wait
 from modelbay.http.kept import Cut, Kept
 from modelbay.http.redact import origin_of, shown_url
 from modelbay.http.redirects import refuse_private, target_of
-from modelbay.http.reply import DirectReply, Landing, LibraryReply, Reply
-from modelbay.http.sockets import Backend, guarding
-from modelbay.http.trouble import environment, explained, server_trouble, translated
+from modelbay.http.reply import DirectReply, Landing, Reply
+from modelbay.http.sockets import guarding
+from modelbay.http.trouble import explained, proxy_refusal, server_trouble
 from modelbay.location import Credential, Http
 from modelbay.text import clean
 
 if TYPE_CHECKING:
     import httpx2
+
+    from modelbay.http.library import LibraryReply
 
 MOST_HOPS = 10
 LARGEST_ANSWER = 32 << 20
@@ -46,6 +48,7 @@ R_ = TypeVar("R_", bound=Reply)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PROXIES = frozenset({"http", "https", "all"})
 _ASK_TRIES = 5
 
 
@@ -78,7 +81,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One logical request, before its redirects."""
+    """One logical request, before its redirects. Raises Unreachable for no web address."""
 
     method: str
     url: str
@@ -89,6 +92,17 @@ class Ask:
     own: Mapping[str, str] = field(default_factory=dict)
     """Ours, and harmless at every hop: Range, If-Range, Accept-Encoding."""
     follow: Literal["all", "none"] = "all"
+
+    def __post_init__(self) -> None:
+        try:
+            web = origin_of(self.url).startswith(("http://", "https://"))
+        except ValueError:
+            web = False
+        if not web:
+            raise Unreachable(
+                f"{shown_url(self.url)} is no web address",
+                hint="write it as https://host/path",
+            )
 
 
 class Client:
@@ -109,7 +123,7 @@ class Client:
         self._lock = threading.Lock()
         self._made: httpx2.Client | None = None
         self._kept = Kept(connect_seconds=CONNECT_SECONDS, first_byte=first_byte)
-        self._proxied = bool(getproxies())
+        self._proxied = not _PROXIES.isdisjoint(getproxies())
 
     def ask(
         self,
@@ -233,7 +247,9 @@ class Client:
             )
         return server_trouble(status, url, asked)
 
-    def _whole(self, reply: LibraryReply) -> bytes:
+    def _whole(self, reply: "LibraryReply") -> bytes:
+        from modelbay.http.library import translated
+
         body = bytearray()
         with translated(reply.url):
             for chunk in reply.decoded():
@@ -276,12 +292,20 @@ class Client:
             seen.add(following)
             url = following
 
-    def _by_library(self, ask: Ask, content: bytes | None = None) -> Callable[[str], LibraryReply]:
-        def send(url: str) -> LibraryReply:
+    def _by_library(
+        self, ask: Ask, content: bytes | None = None
+    ) -> "Callable[[str], LibraryReply]":
+        def send(url: str) -> "LibraryReply":
+            from modelbay.http.library import LibraryReply, translated
+
             client, headers = self._client(), self._headers(ask, url)
             with translated(url):
                 request = client.build_request(ask.method, url, headers=headers, content=content)
-                return LibraryReply(client.send(request, stream=True), url)
+                reply = LibraryReply(client.send(request, stream=True), url)
+            if reply.refused_by_proxy:
+                reply.close()
+                raise proxy_refusal(url)
+            return reply
 
         return send
 
@@ -323,8 +347,9 @@ class Client:
     def _client(self) -> "httpx2.Client":
         with self._lock:
             if self._made is None:
-                with environment():
-                    self._made = _made(self._first_byte)
+                from modelbay.http.library import made
+
+                self._made = made(self._first_byte, CONNECT_SECONDS)
             return self._made
 
     def close(self) -> None:
@@ -339,30 +364,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _made(first_byte: float) -> "httpx2.Client":
-    import logging
-    from http.cookiejar import CookieJar, DefaultCookiePolicy
-
-    import httpx2
-
-    for name in ("httpx2", "httpcore2"):
-        # At INFO and DEBUG these write whole addresses and headers.
-        logging.getLogger(name).propagate = False
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    client = httpx2.Client(
-        # Not one is kept: a cookie knows no port, and would follow a redirect to another.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        timeout=httpx2.Timeout(first_byte, connect=CONNECT_SECONDS, pool=None),
-        limits=httpx2.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=30
-        ),
-        follow_redirects=False,
-    )
-    # The library takes no network backend of ours, its pool does; a test holds this line.
-    client._transport._pool._network_backend = Backend()  # type: ignore[attr-defined]  # noqa: SLF001
-    return client
 
 
 def _with_params(url: str, params: Sequence[tuple[str, str]]) -> str:

@@ -65,6 +65,8 @@ class Connection:
 
     sock: socket.socket
     idle_since: float = field(default_factory=time.monotonic)
+    private: bool = False
+    """Whether the other end is on this machine or a private network."""
     _left: bytearray = field(default_factory=bytearray)
     _failure: OSError | None = None
 
@@ -219,7 +221,7 @@ def parsed_head(raw: bytes) -> Head:
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.fullmatch(name) or b"\0" in value or b"\r" in value:
             raise BrokenAnswer("it sent a header that is none")
-        key, text = name.decode("ascii").lower(), value.strip(_BLANK).decode("latin-1")
+        key, text = name.decode("ascii").lower(), _text(value.strip(_BLANK))
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     _check_framing(headers)
     connection = headers.get("connection", "").lower()
@@ -227,6 +229,14 @@ def parsed_head(raw: bytes) -> Head:
     if "transfer-encoding" in headers and (status[1] == b"0" or "content-length" in headers):
         keeps = False  # RFC 9112 §6.1, §6.3: somebody on the way may have framed it otherwise
     return Head(int(status[2]), headers, keeps)
+
+
+def _text(raw: bytes) -> str:
+    """As the library reads it: servers that send more than ASCII mean UTF-8 as a rule."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _check_framing(headers: dict[str, str]) -> None:

@@ -9,13 +9,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 CONNECTIONS_PER_HOST = 16
+_LARGE_SHARE = 0.75
+"""Of a host's connections, what pieces of large files may take: small ones never wait for them."""
 _POLL = 0.1
 _RATE_LIMIT = re.compile(r"(?:^|;)\s*(r|t)=([0-9]{1,9})(?![0-9])")
 
@@ -41,6 +43,7 @@ class Patience:
 @dataclass(slots=True)
 class _Host:
     slots: threading.BoundedSemaphore
+    large: threading.BoundedSemaphore
     until: float = 0.0
     failures: int = 0
     probe: object | None = None
@@ -61,29 +64,31 @@ class Hosts:
         with self._lock:
             host = self._hosts.get(key)
             if host is None:
-                host = self._hosts[key] = _Host(threading.BoundedSemaphore(self.connections))
+                share = max(1, int(self.connections * _LARGE_SHARE))
+                host = self._hosts[key] = _Host(
+                    threading.BoundedSemaphore(self.connections), threading.BoundedSemaphore(share)
+                )
             return host
 
     @contextmanager
-    def visit(self, url: str, wait: Wait) -> Iterator[None]:
-        """Holds one of the host's connections, once its back-off allows.
+    def visit(self, url: str, wait: Wait, *, large: bool = False) -> Iterator[None]:
+        """Holds one of the host's connections, once its back-off allows. Pieces of `large`
+        files take at most three quarters of them.
 
         While a host is in trouble one visitor at a time tries it; the others wait for
         what he finds.
         """
         host = self._of(url)
-        while not host.slots.acquire(timeout=_POLL):
-            wait(0)
-        visit = object()
-        try:
-            self._await_turn(host, visit, wait)
-            yield
-        finally:
-            with self._lock:
-                # A visit that was stopped tells nothing; the next one tries.
-                if host.probe is visit:
-                    host.probe = None
-            host.slots.release()
+        with _held(host.large, wait) if large else nullcontext(), _held(host.slots, wait):
+            visit = object()
+            try:
+                self._await_turn(host, visit, wait)
+                yield
+            finally:
+                with self._lock:
+                    # A visit that was stopped tells nothing; the next one tries.
+                    if host.probe is visit:
+                        host.probe = None
 
     def _await_turn(self, host: _Host, visit: object, wait: Wait) -> None:
         while True:
@@ -130,6 +135,16 @@ class Hosts:
             with self._lock:
                 wish = time.monotonic() + min(int(found["t"]) + 1, self.patience.wait_cap)
                 host.until = max(host.until, wish)
+
+
+@contextmanager
+def _held(slots: threading.BoundedSemaphore, wait: Wait) -> Iterator[None]:
+    while not slots.acquire(timeout=_POLL):
+        wait(0)
+    try:
+        yield
+    finally:
+        slots.release()
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from modelbay.http.exchange import Body, Connection, Head
-from modelbay.http.sockets import connect, secured
-from modelbay.http.trouble import environment
+from modelbay.http.sockets import connect, has_private_peer, is_guarded, secured
+from modelbay.http.tls import context, environment
 from modelbay.location import origin_of
 
 _IDLE_SECONDS = 30.0
@@ -26,9 +26,13 @@ class Cut:
     def add(self, connection: Connection) -> None:
         with self._lock:
             self._connections.add(connection)
-            fallen = self._fallen
-        if fallen:
+        if self.fallen:
             connection.shut()
+
+    @property
+    def fallen(self) -> bool:
+        with self._lock:
+            return self._fallen
 
     def remove(self, connection: Connection) -> None:
         with self._lock:
@@ -67,6 +71,8 @@ class Kept:
                 return self._asked(kept, request, cut)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 pass
+        if cut is not None and cut.fallen:
+            raise ConnectionError("the transfer was stopped")
         try:
             return self._asked(self._new(origin), request, cut)
         except EOFError as error:
@@ -80,12 +86,12 @@ class Kept:
         try:
             connection.ask(request, self._first_byte)
             head = connection.read_head(self._first_byte)
+            return connection, head, Body(connection, head)
         except BaseException:
             if cut is not None:
                 cut.remove(connection)
             connection.close()
             raise
-        return connection, head, Body(connection, head)
 
     def _taken(self, origin: str) -> Connection | None:
         while True:
@@ -94,25 +100,25 @@ class Kept:
                 connection = idle.pop() if idle else None
             if connection is None:
                 return None
-            if time.monotonic() - connection.idle_since < _IDLE_SECONDS and connection.is_fresh():
+            young = time.monotonic() - connection.idle_since < _IDLE_SECONDS
+            allowed = not (connection.private and is_guarded())
+            if young and allowed and connection.is_fresh():
                 return connection
             connection.close()
 
     def _new(self, origin: str) -> Connection:
         parts = urlsplit(origin)
-        context = self._tls() if parts.scheme == "https" else None
+        tls = self._tls() if parts.scheme == "https" else None
         sock = connect(parts.hostname or "", parts.port or 0, self._connect_seconds)
-        if context is not None:
-            sock = secured(sock, context, parts.hostname, self._connect_seconds)
-        return Connection(sock)
+        if tls is not None:
+            sock = secured(sock, tls, parts.hostname, self._connect_seconds)
+        return Connection(sock, private=has_private_peer(sock))
 
     def _tls(self) -> ssl.SSLContext:
         with self._lock:
             if self._context is None:
-                import httpx2
-
                 with environment():
-                    self._context = httpx2.create_ssl_context()
+                    self._context = context()
                 self._context.set_alpn_protocols(["http/1.1"])
             return self._context
 
@@ -139,15 +145,15 @@ def request_head(url: str, headers: Mapping[str, str]) -> bytes:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
-    lines = [f"GET {_escaped(target)} HTTP/1.1", f"Host: {host}"]
+    lines = [f"GET {escaped(target)} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any("\r" in line or "\n" in line or "\0" in line for line in lines):
         raise ValueError("a header or an address holds a line break")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _escaped(target: str) -> str:
-    """The target with what may not stand in a request line percent-encoded."""
+def escaped(target: str) -> str:
+    """A path or query with what may not stand in a request line percent-encoded."""
     if target.isascii() and target.isprintable() and " " not in target:
         return target
     from urllib.parse import quote

@@ -12,6 +12,8 @@ _QUIET_HEADERS = re.compile(
     r"(?i)auth|cookie|token|secret|key|password|signature|credential|^x-amz-security"
 )
 
+_UNREADABLE = "an unreadable address"
+
 
 def shown_url(url: str) -> str:
     """`url` for people and logs: no user name, no query, cleaned.
@@ -21,10 +23,13 @@ def shown_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
+        host, port = parts.hostname, f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "an unreadable address"
+        return _UNREADABLE
+    if not host:
+        # Without one, a user name and its password would count as the path.
+        return _UNREADABLE
+    host = f"[{host}]" if ":" in host else host
     query = "?…" if parts.query else ""
     return clean(f"{parts.scheme}://{host}{port}{parts.path}{query}", limit=300)
 

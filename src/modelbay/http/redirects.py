@@ -3,9 +3,9 @@
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from modelbay.errors import RedirectRefused
+from modelbay.http.kept import escaped
 from modelbay.http.redact import origin_of, shown_url
-from modelbay.http.sockets import is_private
-from modelbay.http.trouble import translated
+from modelbay.http.sockets import leads_to_private
 from modelbay.text import clean
 
 
@@ -27,7 +27,8 @@ def target_of(url: str, location: str) -> str:
             f"{shown_url(url)} redirects from https to http ({shown_url(parts.geturl())})",
             hint="nothing was sent there; ask whoever runs that server for an https address",
         )
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+    host, path, query = parts.netloc.rpartition("@")[2], escaped(parts.path), escaped(parts.query)
+    return urlunsplit(parts._replace(netloc=host, path=path, query=query, fragment=""))
 
 
 def refuse_private(target: str, origin: str) -> None:
@@ -35,17 +36,9 @@ def refuse_private(target: str, origin: str) -> None:
 
     The backend checks again when it connects; this covers connections kept alive.
     """
-    import socket
-
-    parts = urlsplit(target)
-    with translated(target):
-        try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-        except OSError:
-            return
-    if all(is_private(str(row[4][0])) for row in found):
+    host = urlsplit(target).hostname or ""
+    if leads_to_private(host):
         raise RedirectRefused(
-            f"{shown_url(origin)} redirects to {clean(parts.hostname, limit=200)}, "
-            "a private address",
+            f"{shown_url(origin)} redirects to {clean(host, limit=200)}, a private address",
             hint="nothing was sent there; if that machine is meant, give its own address",
         )

@@ -2,22 +2,20 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from modelbay.errors import ModelbayError
 from modelbay.http.exchange import Body, Connection, Head
 from modelbay.http.kept import Cut, Kept
-from modelbay.http.sockets import is_private
-from modelbay.http.trouble import explained, translated
+from modelbay.http.trouble import explained
 
 if TYPE_CHECKING:
-    import httpx2
+    pass
 
-_WORTH_READING = 16 << 10
+WORTH_READING = 16 << 10
 """A rest of at most this is read, so that the connection (after a redirect, say) lives on."""
-_REST_SECONDS = 5.0
+REST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class DirectReply:
             raise explained(error, self.url, agreed=True) from error
 
     def from_private_host(self) -> bool:
-        return _is_private_peer(self._connection)
+        return self._connection.private
 
     def close(self) -> None:
         if self._closed:
@@ -95,75 +93,12 @@ class DirectReply:
             self._connection.close()
 
     def _read_rest(self) -> None:
-        if self.status in {200, 206} or self.length is None or self.length > _WORTH_READING:
+        if self.status in {200, 206} or self.length is None or self.length > WORTH_READING:
             return
-        view = memoryview(bytearray(_WORTH_READING))
-        until = time.monotonic() + _REST_SECONDS
+        view = memoryview(bytearray(WORTH_READING))
+        until = time.monotonic() + REST_SECONDS
         while (left := until - time.monotonic()) > 0 and self._body.read_into(view, left):
             pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _is_private_peer(connection: Connection) -> bool:
-    try:
-        return is_private(str(connection.sock.getpeername()[0]))
-    except OSError:
-        return False
-
-
-class LibraryReply:
-    """An answer through the library: API calls, and everything behind a proxy."""
-
-    def __init__(self, response: "httpx2.Response", url: str) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = {
-            name.lower(): value for name, value in response.headers.items()
-        }
-        self.url = url
-        self.landing = Landing(url, guarded=False)
-        value = self.headers.get("content-length", "")
-        self.length = int(value) if value.isdigit() else None
-        self._response = response
-        self._rest: Iterator[bytes] | None = None
-        self._left = memoryview(b"")
-        self._ended = False
-
-    def read_into(self, view: memoryview, timeout: float | None) -> int:  # noqa: ARG002 - the library has its own
-        with translated(self.url):
-            while not self._left:
-                if self._rest is None:
-                    self._rest = self._response.iter_raw()
-                chunk = next(self._rest, None)
-                if chunk is None:
-                    self._ended = True
-                    return 0
-                self._left = memoryview(chunk)
-        count = min(len(self._left), len(view))
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-    def decoded(self) -> Iterator[bytes]:
-        """The body with its Content-Encoding undone, for small answers."""
-        self._ended = True
-        return self._response.iter_bytes()
-
-    def from_private_host(self) -> bool:
-        stream = self._response.extensions.get("network_stream")
-        peer = stream.get_extra_info("server_addr") if stream is not None else None
-        return peer is not None and is_private(str(peer[0]))
-
-    def close(self) -> None:
-        if not self._ended and self.length is not None and self.length <= _WORTH_READING:
-            with contextlib.suppress(ModelbayError), translated(self.url):
-                for _ in self._response.iter_raw() if self._rest is None else self._rest:
-                    pass
-        self._response.close()
 
     def __enter__(self) -> Self:
         return self

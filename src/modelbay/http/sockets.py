@@ -6,13 +6,13 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-import httpcore2 as httpcore
 
 PRIVATE = "a private address, which this host's name must not lead to"
 _HEAD_START = 0.5
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_CARRIERS = [ipaddress.IPv6Network(n) for n in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]
 
 
 class _Current(threading.local):
@@ -41,8 +41,39 @@ def is_private(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return True
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return not (mapped or ip).is_global
+    ip = _carried(ip)
+    return not ip.is_global or ip.is_multicast
+
+
+def _carried(ip: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one stands for, where there is one (RFC 4291, 6052, 3056)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if any(ip in network for network in _CARRIERS):
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        return ip.sixtofour or ip
+    return ip
+
+
+def is_guarded() -> bool:
+    """Whether this thread is inside a `guarding` block that is on."""
+    return _current.guarded
+
+
+def has_private_peer(sock: socket.socket) -> bool:
+    """Whether the other end of `sock` is no public address; asked while it is surely open."""
+    try:
+        return is_private(str(sock.getpeername()[0]))
+    except OSError:
+        return False
+
+
+def leads_to_private(host: str) -> bool:
+    """Whether `host` has private addresses and no other; False when its name is unknown here."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return False
+    return all(is_private(str(row[4][0])) for row in found)
 
 
 def connect(host: str, port: int, timeout: float | None) -> socket.socket:
@@ -90,51 +121,6 @@ def readable(sock: socket.socket, timeout: float | None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
-class Stream(httpcore.NetworkStream):
-    """A connected socket, plain or TLS, as the library wants it."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _mapped(httpcore.ReadTimeout, httpcore.ReadError):
-            self.sock.settimeout(timeout)
-            return self.sock.recv(max_bytes)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with _mapped(httpcore.WriteTimeout, httpcore.WriteError):
-            self.sock.settimeout(timeout)
-            self.sock.sendall(buffer)
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        if isinstance(self.sock, ssl.SSLSocket):
-            raise httpcore.ConnectError("TLS inside TLS (an https proxy) is not supported")
-        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
-            return Stream(secured(self.sock, ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        match info:
-            case "is_readable":
-                return readable(self.sock, 0)
-            case "socket":
-                return self.sock
-            case "server_addr":
-                return self.sock.getpeername()
-            case "client_addr":
-                return self.sock.getsockname()
-            case "ssl_object" if isinstance(self.sock, ssl.SSLSocket):
-                return self.sock
-        return None
-
-
 def secured(
     sock: socket.socket, context: ssl.SSLContext, host: str | None, timeout: float | None
 ) -> ssl.SSLSocket:
@@ -145,34 +131,3 @@ def secured(
     except BaseException:
         sock.close()
         raise
-
-
-class Backend(httpcore.NetworkBackend):
-    """Hands the library our way of finding and checking addresses.
-
-    Not for connections to a proxy, which resolves the names itself.
-    """
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,  # noqa: ARG002 - never set by us
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
-            sock = connect(host, port, timeout)
-        for option in socket_options or ():
-            sock.setsockopt(*option)
-        return Stream(sock)
-
-
-@contextlib.contextmanager
-def _mapped(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise timeout(error) from error
-    except (OSError, ValueError) as error:
-        raise failure(error) from error

@@ -1,7 +1,5 @@
 """What the HTTP library raises, as errors a person can act on."""
 
-import contextlib
-import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from modelbay.errors import (
     ServerTrouble,
     TlsRefused,
     Unreachable,
-    UsageError,
 )
 from modelbay.http.redact import shown_url
 from modelbay.http.sockets import PRIVATE
@@ -21,49 +18,6 @@ from modelbay.text import clean
 
 _PROXY_REFUSED = "407"
 _DNS_PASSING = {socket.EAI_AGAIN}
-_VARIABLES = frozenset(
-    {"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"}
-)
-
-
-@contextlib.contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Turns what the library raises about `url` into a NetworkError."""
-    import httpcore2
-    import httpx2
-
-    try:
-        yield
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpcore2.UnsupportedProtocol) as error:
-        raise Unreachable(
-            f"{shown_url(url)} is not an address that can be asked: {clean(error)}",
-            hint="write it as https://host/path",
-        ) from error
-    except (
-        httpx2.RequestError,
-        httpcore2.NetworkError,
-        httpcore2.TimeoutException,
-        httpcore2.ProtocolError,
-        httpcore2.ProxyError,
-    ) as error:
-        raise explained(error, url) from error
-
-
-@contextlib.contextmanager
-def environment() -> Iterator[None]:
-    """Turns what stands wrong in proxy and certificate variables into a UsageError."""
-    import httpx2
-
-    try:
-        yield
-    except (OSError, ImportError, ValueError, httpx2.InvalidURL) as error:
-        names = [name for name in os.environ if name.upper() in _VARIABLES and os.environ[name]]
-        socks = isinstance(error, ImportError)
-        why = "modelbay speaks to no SOCKS proxy" if socks else _reason(error, [error])
-        raise UsageError(
-            f"the network settings of the environment ({', '.join(names)}) cannot be used: {why}",
-            hint="correct or unset " + (", ".join(names) or "the proxy of the system"),
-        ) from error
 
 
 def explained(error: Exception, url: str, *, agreed: bool = False) -> ModelbayError:
@@ -77,7 +31,7 @@ def explained(error: Exception, url: str, *, agreed: bool = False) -> ModelbayEr
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate(cause, host)
         if isinstance(cause, socket.gaierror):
-            return _no_name(cause, host)
+            return _no_name(cause, host, _proxy_before(url))
         if PRIVATE in str(cause):
             return RedirectRefused(
                 f"{host} leads to {PRIVATE}",
@@ -92,15 +46,23 @@ def explained(error: Exception, url: str, *, agreed: bool = False) -> ModelbayEr
             hint="ask its operator for TLS 1.2 or newer; modelbay has no switch to turn TLS off",
         )
     if _PROXY_REFUSED in str(error) and "roxy" in f"{type(error).__name__}{error}":
-        return Unreachable(
-            f"the proxy refused to connect to {host}: it wants a name and a password",
-            hint="write them into HTTPS_PROXY as http://user:password@proxy:port",
-        )
-    reason = _reason(error, causes)
+        return proxy_refusal(url)
+    reason = reason_of(error, causes)
+    proxy = _proxy_before(url)
     return Unreachable(
-        f"{host} could not be read: {reason}",
+        f"{host} could not be read{f' through the proxy {proxy}' if proxy else ''}: {reason}",
         hint="check the network (`modelbay doctor`), then run the same command again",
         transient=True,
+    )
+
+
+def proxy_refusal(url: str) -> Unreachable:
+    """The error for a proxy that wants to know who asks."""
+    host = clean(urlsplit(url).hostname or "the host", limit=200)
+    variable = f"{urlsplit(url).scheme.upper()}_PROXY"
+    return Unreachable(
+        f"the proxy refused to connect to {host}: it wants a name and a password",
+        hint=f"write them into {variable} as http://user:password@proxy:port",
     )
 
 
@@ -120,17 +82,32 @@ def _certificate(error: ssl.SSLCertVerificationError, host: str) -> ModelbayErro
     )
 
 
-def _no_name(error: socket.gaierror, host: str) -> ModelbayError:
+def _proxy_before(url: str) -> str:
+    """The name of the proxy that the environment puts before `url`; "" without one."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return ""
+    try:
+        return clean(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "", limit=200)
+    except ValueError:
+        return ""
+
+
+def _no_name(error: socket.gaierror, host: str, proxy: str) -> ModelbayError:
     passing = error.errno in _DNS_PASSING
     return Unreachable(
-        f"the name {host} "
+        f"the name {f'of the proxy {proxy}' if proxy else host} "
         + ("could not be looked up just now" if passing else "is not known to the name service"),
         hint="check the spelling and the network (`modelbay doctor`)",
         transient=passing,
     )
 
 
-def _reason(error: Exception, causes: list[BaseException]) -> str:
+def reason_of(error: Exception, causes: list[BaseException]) -> str:
+    """What went wrong, in a few words, cleaned: the system's own where it has some."""
     kind = type(error).__name__
     if "Timeout" in kind:
         return "it did not answer in time"

@@ -166,7 +166,7 @@ def _model(row: Mapping[str, Any]) -> LockedModel:
     )
     if (model.tree_hash, model.size) != (row["tree-hash"], row["size"]):
         raise FormatError(
-            f"{clean(model.id)} was changed by hand: its tree-hash or size is not that of its files",
+            f"{clean(model.id)} was changed by hand: its files have another tree-hash or size",
             hint="take the lock from version control again",
         )
     return model

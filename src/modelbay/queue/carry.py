@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from modelbay.errors import Interrupted, ModelbayError, NotWritable
@@ -10,6 +11,7 @@ from modelbay.library.base import Layout
 from modelbay.location import Location
 from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.planner import plan_file
+from modelbay.queue.crew import Crew
 from modelbay.queue.rows import Ending, Event, Row, Rows, Slot
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.text import clean
@@ -73,7 +75,9 @@ class Run:
     _began: float = field(default_factory=time.monotonic)
     _ended: float | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
+    _crew: Crew = field(default_factory=Crew)
     _prepared: dict[int, ModelbayError | None] = field(default_factory=dict)
+    _told: dict[int, ModelbayError] = field(default_factory=dict)
     _gates: dict[int, threading.Lock] = field(default_factory=dict)
     _finished: threading.Event = field(default_factory=threading.Event)
 
@@ -94,9 +98,9 @@ class Run:
             "link": min(1, waiting.count("link")),
         }
         for slot, count in slots.items():
-            for _ in range(count):
+            for number in range(count):
                 thread = threading.Thread(
-                    target=self._carry, args=(slot,), name=f"modelbay-{slot}", daemon=True
+                    target=self._carry, args=(slot, number), name=f"modelbay-{slot}", daemon=True
                 )
                 self._threads.append(thread)
         for thread in self._threads:
@@ -136,19 +140,19 @@ class Run:
             if not (only_kept and isinstance(error, NotWritable)):
                 self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
 
-    def _carry(self, slot: Slot) -> None:
+    def _carry(self, slot: Slot, number: int) -> None:
         while not self._rows.settled():
+            if slot == "small" and number >= self._crew.size(self.engine.limits.small_jobs):
+                self._rows.await_end(_TICK)
+                continue
             row = self._rows.claim(slot)
             if row is None:
-                if not self._more(slot):
+                if slot != "link":
                     return
                 self._rows.await_change(_TICK)
                 continue
-            self._carry_row(row)
-
-    def _more(self, slot: Slot) -> bool:
-        """Whether a row of that slot may still become free."""
-        return slot == "link" and any(r.slot == "link" and r.ending is None for r in self.rows)
+            with self._crew.at_work() if slot == "small" else nullcontext():
+                self._carry_row(row)
 
     def _carry_row(self, row: Row) -> None:
         try:
@@ -168,7 +172,8 @@ class Run:
             self._rows.settle(row, ending)
 
     def _fail(self, row: Row, error: ModelbayError) -> None:
-        if not any(other.error is error for other in self.rows):
+        if id(error) not in self._told:
+            self._told[id(error)] = error
             self._rows.tell(Event("failed", row.name, str(error)))
         self._rows.settle(row, "failed", error)
 
@@ -237,7 +242,10 @@ class Run:
 
     def report(self) -> Report:
         """What became of the run so far."""
-        outcomes = [_outcome(plan, self.rows) for plan, _ in self.plans]
+        rows: dict[int, list[Row]] = {id(plan): [] for plan, _ in self.plans}
+        for row in self.rows:
+            rows[id(row.plan)].append(row)
+        outcomes = [_outcome(plan, rows[id(plan)]) for plan, _ in self.plans]
         seconds = (self._ended or time.monotonic()) - self._began
         return Report(outcomes, sum(row.progress.fetched for row in self.rows), seconds)
 
@@ -250,8 +258,7 @@ def _teller(rows: Rows, row: Row) -> Callable[[str], None]:
     return tell
 
 
-def _outcome(plan: Plan, rows: Sequence[Row]) -> Outcome:
-    mine = [row for row in rows if row.plan is plan]
+def _outcome(plan: Plan, mine: Sequence[Row]) -> Outcome:
     done = [row for row in mine if row.ending == "done"]
     actions = [row.step.action for row in done]
     return Outcome(

@@ -1,6 +1,7 @@
 """Rows: one for each file on its way. Claimed by a carrier, settled once."""
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -69,6 +70,10 @@ class Rows(Protocol):
         ...
 
     def await_change(self, seconds: float) -> None: ...
+    def await_end(self, seconds: float) -> None:
+        """Blocks that long, or until every row is settled."""
+        ...
+
     def tell(self, event: Event) -> None: ...
     def events(self) -> Sequence[Event]:
         """The facts since the last call."""
@@ -80,25 +85,39 @@ class MemoryRows:
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
-        self._waiting: dict[Slot, list[Row]] = {"large": [], "small": [], "link": []}
+        self._waiting: dict[Slot, deque[Row]] = {
+            "large": deque(),
+            "small": deque(),
+            "link": deque(),
+        }
         self._open: dict[int, int] = {}
+        self._links: dict[int, list[Row]] = {}
         self._events: list[Event] = []
         self._unsettled = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._over = threading.Condition(self._lock)
 
     def add(self, plan: Plan, layout: Layout) -> Sequence[Row]:
         made = [Row(plan, step, layout) for step in plan.of(*MOVES, Action.LINK)]
+        moving = [row for row in made if row.slot != "link"]
         for row in made:
             row.progress.size = row.step.file.size
         with self._changed:
             self._rows += made
             self._unsettled += len(made)
-            for row in reversed(made):
-                self._waiting[row.slot].insert(0, row)
-                if row.slot != "link":
-                    self._open[id(plan)] = self._open.get(id(plan), 0) + 1
+            for row in moving:
+                self._waiting[row.slot].append(row)
+            self._open[id(plan)] = len(moving)
+            self._links[id(plan)] = [row for row in made if row.slot == "link"]
+            self._free_links(plan)
             self._changed.notify_all()
         return made
+
+    def _free_links(self, plan: Plan) -> None:
+        """Links may be made of bytes that another step of their plan brings, so they wait."""
+        if not self._open[id(plan)]:
+            self._waiting["link"].extend(self._links.pop(id(plan), ()))
 
     def all(self) -> Sequence[Row]:
         return self._rows
@@ -106,12 +125,7 @@ class MemoryRows:
     def claim(self, slot: Slot) -> Row | None:
         with self._changed:
             waiting = self._waiting[slot]
-            for number in range(len(waiting) - 1, -1, -1):
-                row = waiting[number]
-                if slot == "link" and self._open.get(id(row.plan), 0):
-                    continue
-                return waiting.pop(number)
-            return None
+            return waiting.popleft() if waiting else None
 
     def settle(self, row: Row, ending: Ending, error: ModelbayError | None = None) -> None:
         with self._changed:
@@ -120,7 +134,10 @@ class MemoryRows:
             self._unsettled -= 1
             if row.slot != "link":
                 self._open[id(row.plan)] -= 1
+                self._free_links(row.plan)
             self._changed.notify_all()
+            if not self._unsettled:
+                self._over.notify_all()
 
     def settled(self) -> bool:
         return self._unsettled == 0
@@ -129,6 +146,11 @@ class MemoryRows:
         with self._changed:
             if self._unsettled:
                 self._changed.wait(seconds)
+
+    def await_end(self, seconds: float) -> None:
+        with self._over:
+            if self._unsettled:
+                self._over.wait(seconds)
 
     def tell(self, event: Event) -> None:
         with self._changed:

@@ -102,7 +102,7 @@ class Remote:
         url = landed.url if landed else asked.url
         own = self._own(start, end) if ranged else {}
         hosts = self.client.hosts
-        with hosts.visit(url, self.stop.wait):
+        with hosts.visit(url, self.stop.wait, large=ranged):
             try:
                 reply = self.client.open(asked, own=own, landed=landed, cut=self.cut)
             except NetworkError as error:
