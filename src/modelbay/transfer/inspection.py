@@ -4,7 +4,6 @@ A login, quota or portal page in place of a model is the most repeated complaint
 field (reliability.md §0.5); it costs one request here, and its title is the message.
 """
 
-import html
 import json
 import re
 from urllib.parse import urlsplit
@@ -81,6 +80,8 @@ def _safetensors(head: bytes, name: str) -> None:
 
 def _title(head: bytes) -> str:
     found = _TITLE.search(head)
+    import html
+
     text = found[1] if found else re.sub(rb"<[^>]*>", b" ", head[:2000])
     return clean(" ".join(html.unescape(text.decode("utf-8", "replace")).split()), limit=120)
 
