@@ -7,6 +7,7 @@ further ahead is read back from the part.
 import errno
 import hashlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from blake3 import blake3
@@ -15,6 +16,8 @@ from modelbay import files
 from modelbay.digest import Algorithm, Digest
 from modelbay.transfer.limits import BUFFER, SUM_SIZE
 from modelbay.transfer.pieces import PieceMap
+
+_QUANTUM = 8 << 20
 
 
 class Buffers:
@@ -90,20 +93,33 @@ class Hasher:
         return (*self._sums, *last)
 
 
-class Front(threading.Thread):
-    """Hashes a part in order while it fills. Ends when the whole file is hashed."""
+class Front:
+    """Hashes a part in order while it fills, in whichever thread has just written to it.
+
+    No thread of its own: on two cores, handing every MiB to one cost more in wake-ups than the
+    hash itself, and the bytes had left the core's cache by then.
+    """
 
     def __init__(self, descriptor: int, pieces: PieceMap, hasher: Hasher, buffers: Buffers) -> None:
-        super().__init__(name="modelbay-hash", daemon=True)
         self.hasher = hasher
-        self.error: Exception | None = None
         self._descriptor = descriptor
         self._pieces = pieces
         self._buffers = buffers
         self._own = bytearray(BUFFER)
         self._stash: dict[int, tuple[bytearray, int]] = {}
         self._lock = threading.Lock()
+        self._hashing = threading.Lock()
         self._ended = threading.Event()
+
+    @property
+    def position(self) -> int:
+        """The end of what is hashed."""
+        return self.hasher.position
+
+    @property
+    def behind(self) -> int:
+        """Bytes that are in the part without a gap and not hashed yet."""
+        return self._pieces.front() - self.hasher.position
 
     def offer(self, offset: int, buffer: bytearray, length: int) -> bytearray:
         """Keeps a written buffer for the front, if there is room; the buffer to use next."""
@@ -121,17 +137,26 @@ class Front(threading.Thread):
             self._buffers.give(given[0])
         return buffer if late else spare
 
-    def run(self) -> None:
-        try:
-            while not self._ended.is_set() and self.hasher.position < self._pieces.size:
-                front = self._pieces.await_front(self.hasher.position, 0.25)
-                while self.hasher.position < front and not self._ended.is_set():
-                    self._step(front)
-                    self._pieces.note_hashed(self.hasher.position)
-        except Exception as error:  # noqa: BLE001 - told to the one who watches
-            self.error = error
-        finally:
-            self._drop_stash()
+    def follow(self, most: int = _QUANTUM) -> bool:
+        """Hashes what is ready, about `most` bytes of it, unless another thread is at it.
+        Whether there was anything to do. Raises OSError.
+        """
+        until = self.hasher.position + most
+        worked = False
+        while self.behind > 0 and self.hasher.position < until:
+            if self._ended.is_set() or not self._hashing.acquire(blocking=False):
+                return worked
+            try:
+                self._hash(min(self._pieces.front(), until))
+                worked = True
+            finally:
+                self._hashing.release()
+        return worked
+
+    def _hash(self, upto: int) -> None:
+        while self.hasher.position < upto and not self._ended.is_set():
+            self._step(upto)
+        self._pieces.note_hashed(self.hasher.position)
 
     def _step(self, front: int) -> None:
         position = self.hasher.position
@@ -152,23 +177,16 @@ class Front(threading.Thread):
         if not count:
             raise OSError(errno.EIO, "the part is shorter than what was written to it")
         self.hasher.feed(view[:count])
-        self._drop_passed()
+        self._drop(lambda offset: offset < self.hasher.position)
 
-    def _drop_passed(self) -> None:
+    def _drop(self, passed: Callable[[int], bool]) -> None:
         with self._lock:
-            passed = [o for o in self._stash if o < self.hasher.position]
-            gone = [self._stash.pop(offset)[0] for offset in passed]
-        for buffer in gone:
-            self._buffers.give(buffer)
-
-    def _drop_stash(self) -> None:
-        with self._lock:
-            self._ended.set()
-            gone = [buffer for buffer, _ in self._stash.values()]
-            self._stash.clear()
+            gone = [self._stash.pop(offset)[0] for offset in list(self._stash) if passed(offset)]
         for buffer in gone:
             self._buffers.give(buffer)
 
     def end(self) -> None:
-        """Stops early; nothing may be asked of it afterwards."""
+        """Returns once nobody reads the part any more; nothing is hashed afterwards."""
         self._ended.set()
+        with self._hashing:
+            self._drop(lambda _: True)

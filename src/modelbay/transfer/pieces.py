@@ -63,14 +63,11 @@ class PieceMap:
     comes, so the window begins there."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     changed: threading.Condition = field(init=False)
-    _moved: threading.Condition = field(init=False)
-    """Told at every write, for the one thread that hashes; `changed` wakes everybody."""
     _flying: list[Piece] = field(default_factory=list)
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=16))
 
     def __post_init__(self) -> None:
         self.changed = threading.Condition(self._lock)
-        self._moved = threading.Condition(self._lock)
 
     def take(self, length: int) -> Piece | None:
         """The next wanted piece of at most `length` bytes, or None while nothing may start."""
@@ -110,7 +107,6 @@ class PieceMap:
         """Notes that `piece` is written up to `at`. False when the rest of it came another way."""
         with self.changed:
             piece.at = at
-            self._moved.notify()
             if not piece.shared:
                 return True
             return not any(start <= at and piece.end <= end for start, end in self._written())
@@ -137,14 +133,12 @@ class PieceMap:
             if piece.hedge_of is not None:
                 piece.hedge_of.hedged = False
             self.changed.notify_all()
-            self._moved.notify()
 
     def forget(self) -> None:
         """Starts over: nothing is here."""
         with self.changed:
             self.here, self._flying, self.hashed, self.kept = [], [], 0, 0
             self.changed.notify_all()
-            self._moved.notify()
 
     def note_hashed(self, position: int) -> None:
         """Where hashing stands; everybody is woken when it is done."""
@@ -168,12 +162,6 @@ class PieceMap:
     def front(self) -> int:
         """The end of what is written without a gap from byte 0."""
         with self.changed:
-            return self._front()
-
-    def await_front(self, beyond: int, seconds: float) -> int:
-        """The front, once it is past `beyond`, or as it is after `seconds`."""
-        with self.changed:
-            self._moved.wait_for(lambda: self._front() > beyond, seconds)
             return self._front()
 
     def held(self) -> int:

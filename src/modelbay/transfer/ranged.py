@@ -21,6 +21,11 @@ from modelbay.transfer.remote import AddressRanOut, Remote
 _FLUSH_SECONDS = 0.25
 _TICK = 0.1
 _TELLING = 1024
+_BACKLOG = 16 << 20
+_LOOK_AGAIN = 0.2
+_BUSY, _NOT_BUSY = 1.0, 0.6
+"""Cores' worth of this process's time."""
+_ENOUGH_WHEN_BUSY = 2
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Ranged:
     front: Front = field(init=False)
     allowed: int = 1
     """Connections that may work; fewer after the CDN refused some."""
+    useful: int = 1
+    """Connections that help; fewer while this process has no time to serve more."""
     looked: threading.Event = field(default_factory=threading.Event)
     _journaled: float = field(default_factory=time.monotonic)
     _journal_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -68,7 +75,6 @@ class Ranged:
         front = self.front = Front(self.descriptor, self.pieces, hasher, self.buffers)
         if self.pieces.front() >= min(LOOK, self.pieces.size):
             self.looked.set()
-        front.start()
         with self.stop.calling(self.remote.cut.fall):
             try:
                 self._start_connections()
@@ -91,7 +97,7 @@ class Ranged:
         )
 
     def _start_connections(self) -> None:
-        self.allowed = max(1, self.limits.connections)
+        self.allowed = self.useful = max(1, self.limits.connections)
         for number in range(self.allowed):
             threading.Thread(
                 target=self._connection, args=(number,), name="modelbay-get", daemon=True
@@ -99,20 +105,23 @@ class Ranged:
 
     def _watch(self, front: Front) -> None:
         """Follows the run to its end: the journal once a second, failures, the switch."""
-        while front.hasher.position < self.pieces.size:
+        effort = Effort()
+        while front.position < self.pieces.size:
             self.stop.check()
             if self.failure is not None:
                 raise self.failure
-            if isinstance(front.error, OSError):
-                raise files.disk_error(front.error, self.order.part)
-            if front.error is not None:
-                raise front.error
             self._count()
+            self.useful = effort.connections(self.limits.connections)
             if time.monotonic() - self._journaled >= self.limits.journal_seconds:
                 self.write_journal()
-            self.pieces.await_change(_TICK)
-        front.join()
+            if not (front.behind > _BACKLOG or self.pieces.complete()) or not self._catch_up(front):
+                self.pieces.await_change(_TICK)
         self._count()
+
+    def _catch_up(self, front: Front) -> bool:
+        """Hashes what an earlier run left, which nobody writes; whether there was anything."""
+        with files.disk_errors(self.order.part):
+            return front.follow()
 
     def _count(self) -> None:
         held = self.pieces.held()
@@ -126,7 +135,7 @@ class Ranged:
     def close(self) -> None:
         """Closes the part; nobody writes or reads it any more."""
         self._seal()
-        self.front.join()
+        self.front.end()
         files.close(self.descriptor)
 
     def write_journal(self) -> None:
@@ -161,7 +170,8 @@ class Ranged:
         line = _Line(self.buffers.take())
         try:
             while not self._over():
-                if number >= self.allowed or (number and not self.looked.is_set()):
+                wanted = min(self.allowed, self.useful)
+                if number >= wanted or (number and not self.looked.is_set()):
                     self.pieces.await_change(_TICK)
                     continue
                 piece = self.pieces.take(line.pace.length(self.limits))
@@ -247,7 +257,9 @@ class Ranged:
                     return False
             if wanted == [(offset, offset + filled)]:
                 line.buffer = self.front.offer(offset, line.buffer, filled)
-            return self.pieces.advance(piece, offset + filled)
+            more = self.pieces.advance(piece, offset + filled)
+        self.front.follow()
+        return more
 
     def _write(self, view: memoryview, offset: int) -> bool:
         """Writes unless the part is sealed: a late connection must not touch bytes that were
@@ -291,6 +303,27 @@ def ended_early(name: str) -> Unreachable:
         hint="run the same command again; what arrived is kept",
         transient=True,
     )
+
+
+class Effort:
+    """How many connections help, by the time that this process spends on serving them.
+
+    Where a line is slow every connection adds to it. Where this process is busy all the time,
+    more of them only get in each other's way.
+    """
+
+    def __init__(self) -> None:
+        self._when, self._spent = time.monotonic(), time.process_time()
+        self._busy = False
+
+    def connections(self, most: int) -> int:
+        """Of `most`; looked at again every fifth of a second."""
+        now, spent = time.monotonic(), time.process_time()
+        if now - self._when >= _LOOK_AGAIN:
+            share = (spent - self._spent) / (now - self._when)
+            self._busy = share > (_NOT_BUSY if self._busy else _BUSY)
+            self._when, self._spent = now, spent
+        return min(most, _ENOUGH_WHEN_BUSY) if self._busy else most
 
 
 class Floor:
