@@ -145,7 +145,8 @@ def test_a_connection_with_bytes_beyond_its_answer_is_not_asked_again(
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
     forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
-    both = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue" + forged)
+    # In two parts: the second is one TLS record, of which the body is the beginning.
+    both = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"true" + forged)
     with FaultServer(SMALL, both, tls=authority.server() if secure else None) as server:
         assert got(client, server.url()) == b"true"
         assert got(client, server.url()) == b"true"
@@ -906,6 +907,16 @@ def test_a_proxy_setting_that_cannot_be_used_is_named_without_its_value(monkeypa
 
 
 @pytest.mark.parametrize("way", ["open", "ask"])
+def test_a_proxy_whose_name_is_none_is_an_error_of_ours(monkeypatch, way: str):
+    monkeypatch.setenv("HTTP_PROXY", f"http://{'a' * 300}.test:3128")
+    with (
+        Client(hosts=Hosts(QUICK), first_byte=2.0) as client,
+        pytest.raises(Unreachable, match="proxy"),
+    ):
+        _asked(client, way, "http://host.test/x")
+
+
+@pytest.mark.parametrize("way", ["open", "ask"])
 def test_a_proxy_whose_name_is_unknown_is_the_one_that_is_named(monkeypatch, way: str):
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{CANARY}@proxy.invalid:3128")
     with Client(hosts=Hosts(QUICK)) as client, pytest.raises(Unreachable) as caught:
@@ -916,15 +927,19 @@ def test_a_proxy_whose_name_is_unknown_is_the_one_that_is_named(monkeypatch, way
 
 
 @pytest.mark.parametrize("way", ["open", "ask"])
-def test_a_redirect_out_of_a_proxy_reaches_no_private_host(proxied, monkeypatch, way: str):
+@pytest.mark.parametrize("direct", ["127.0.0.1,localhost", "other.test"])
+def test_a_redirect_out_of_a_proxy_reaches_no_private_host(
+    proxied, monkeypatch: pytest.MonkeyPatch, way: str, direct: str
+):
     """The proxy's own address is private as a rule, and says nothing about the host behind."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("NO_PROXY", direct)
     with FaultServer(SMALL) as inner, Client(hosts=Hosts(QUICK)) as client:
         proxied.fault = catalogue.redirect(inner.url())
         with pytest.raises(RedirectRefused, match="private"):
             _read(client, way, "http://public.invalid/x")
 
         assert inner.connections == 0
+        assert len(proxied.log) == 1
 
 
 @pytest.mark.parametrize("way", ["open", "ask"])

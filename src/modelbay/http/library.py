@@ -47,6 +47,7 @@ def translated(url: str) -> Iterator[None]:
         httpcore2.TimeoutException,
         httpcore2.ProtocolError,
         httpcore2.ProxyError,
+        UnicodeError,  # the name of a proxy that no name service could know
     ) as error:
         raise explained(error, url) from error
 
