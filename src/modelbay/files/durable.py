@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -167,7 +166,7 @@ def write_atomic(
     `via` is another folder of the same file system for the temporary name, where readers
     of the folder itself would stumble over one that a kill left.
     """
-    mark = "new" if alone else secrets.token_hex(4)
+    mark = "new" if alone else random_mark()
     temporary = (via or path.parent) / f".{path.name}.{mark}.tmp"
     once = os.O_TRUNC if alone else os.O_EXCL
     descriptor = os.open(
@@ -186,6 +185,11 @@ def write_atomic(
         os.close(descriptor)
     if durable:
         sync_dir(path.parent)
+
+
+def random_mark() -> str:
+    """Eight hexadecimal digits for a name that nobody else uses."""
+    return os.urandom(4).hex()
 
 
 def publish(part: Path, final: Path) -> None:

@@ -4,14 +4,13 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelbay.errors import TargetTaken
-from modelbay.files.durable import sync_folder
+from modelbay.files.durable import random_mark, sync_folder
 from modelbay.text import clean
 
 _NO_REPLACE = 1
@@ -108,7 +107,7 @@ def point(folder: int, name: str, text: str, *, via: Path) -> None:
         if not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise
         if os.readlink(name, dir_fd=folder) != text:
-            _exchange_link(folder, name, text, via / f"link.{secrets.token_hex(4)}.tmp")
+            _exchange_link(folder, name, text, via / f"link.{random_mark()}.tmp")
 
 
 def _exchange_link(folder: int, name: str, text: str, temporary: Path) -> None:

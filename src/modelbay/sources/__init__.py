@@ -6,6 +6,7 @@ are listed without importing any of them.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ GROUP = "modelbay.sources"
 
 def names() -> tuple[str, ...]:
     """The installed sources, sorted. Imports none of them."""
-    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+    return tuple(sorted(_entries()))
 
 
 def load(name: str) -> Callable[[Means], Source]:
@@ -44,8 +45,14 @@ def all_sources(means: Callable[[str], Means]) -> dict[str, Source]:
     return {name: load(name)(means(name)) for name in names()}
 
 
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    """Looked for once: every installed package is asked."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
 def _entry(name: str) -> EntryPoint:
-    found = next(iter(entry_points(group=GROUP, name=name)), None)
+    found = _entries().get(name)
     if found is None:
         raise UsageError(
             f"no source is called {clean(name)!r}",

@@ -21,7 +21,7 @@ _QUANTUM = 8 << 20
 
 
 class Buffers:
-    """At most `most` buffers of 1 MiB for stashing; a connection always gets one."""
+    """At most `most` buffers for stashing; a connection always gets one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -105,7 +105,6 @@ class Front:
         self._descriptor = descriptor
         self._pieces = pieces
         self._buffers = buffers
-        self._own = bytearray(BUFFER)
         self._stash: dict[int, tuple[bytearray, int]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
@@ -172,11 +171,15 @@ class Front:
 
     def _read_back(self, limit: int) -> None:
         position = self.hasher.position
-        view = memoryview(self._own)[: min(BUFFER, limit - position)]
-        count = files.read_at(self._descriptor, view, position)
-        if not count:
-            raise OSError(errno.EIO, "the part is shorter than what was written to it")
-        self.hasher.feed(view[:count])
+        buffer = self._buffers.take()
+        try:
+            view = memoryview(buffer)[: min(BUFFER, limit - position)]
+            count = files.read_at(self._descriptor, view, position)
+            if not count:
+                raise OSError(errno.EIO, "the part is shorter than what was written to it")
+            self.hasher.feed(view[:count])
+        finally:
+            self._buffers.give(buffer)
         self._drop(lambda offset: offset < self.hasher.position)
 
     def _drop(self, passed: Callable[[int], bool]) -> None:

@@ -7,7 +7,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 SMALL = 4 * MIB
 """Below this a file is one request and has slots of its own."""
-BUFFER = MIB
+BUFFER = 4 * MIB
+"""Received, written and hashed as one: between two threads less is handed over less often."""
 SUM_SIZE = 16 * MIB
 """Each of these is summed with blake3, for repair."""
 
@@ -32,8 +33,8 @@ class Limits:
     piece_start: int = 8 * MIB
     piece_max: int = 32 * MIB
     piece_seconds: float = 4.0
-    buffers: int = 40
-    """1 MiB buffers in all, the receiving ones included."""
+    buffers: int = 12
+    """4 MiB buffers in all, the receiving ones included."""
     journal_seconds: float = 1.0
     relocate_seconds: float = 60.0
     progress: int = MIB

@@ -30,11 +30,9 @@ _ENOUGH_WHEN_BUSY = 2
 
 @dataclass(slots=True)
 class _Line:
-    """One connection's buffer, which changes hands, and its pace."""
+    """One connection's buffer, which changes hands when it is full."""
 
     buffer: bytearray
-    pace: Pace = field(default_factory=Pace)
-    latency: float = 0.0
 
 
 @dataclass
@@ -97,7 +95,8 @@ class Ranged:
         )
 
     def _start_connections(self) -> None:
-        self.allowed = self.useful = max(1, self.limits.connections)
+        self.allowed = max(1, self.limits.connections)
+        self.useful = min(self.allowed, _ENOUGH_WHEN_BUSY)
         for number in range(self.allowed):
             threading.Thread(
                 target=self._connection, args=(number,), name="modelbay-get", daemon=True
@@ -167,49 +166,51 @@ class Ranged:
 
     def _connection(self, number: int) -> None:
         """One connection's life. Only the first works until the first bytes were looked at."""
-        line = _Line(self.buffers.take())
+        pace = Pace()
         try:
             while not self._over():
                 wanted = min(self.allowed, self.useful)
                 if number >= wanted or (number and not self.looked.is_set()):
                     self.pieces.await_change(_TICK)
                     continue
-                piece = self.pieces.take(line.pace.length(self.limits))
+                piece = self.pieces.take(pace.length(self.limits))
                 if piece is None:
                     self.pieces.await_change(_TICK)
                     continue
                 began = time.monotonic()
                 try:
-                    self._read(piece, line)
+                    latency = self._read(piece)
                 finally:
                     self.pieces.release(piece)
-                seconds = time.monotonic() - began
-                line.pace.measure(piece.at - piece.start, seconds, line.latency)
+                pace.measure(piece.at - piece.start, time.monotonic() - began, latency)
         except OSError as error:
             self._fail(files.disk_error(error, self.order.part))
         except Exception as error:  # noqa: BLE001 - whatever ended a connection ends the run
             self._fail(error)
-        finally:
-            self.buffers.give(line.buffer)
 
-    def _read(self, piece: Piece, line: _Line) -> None:
-        """Brings `piece`, or as much of it as comes; transient trouble ends in a pause."""
-        asked = time.monotonic()
+    def _read(self, piece: Piece) -> float:
+        """Brings `piece`, or as much of it as comes; transient trouble ends in a pause. How long
+        the answer took to begin, in seconds.
+        """
+        asked, latency = time.monotonic(), 0.0
         try:
             with self.remote.request(piece.at, piece.end, ranged=True) as reply:
-                line.latency = time.monotonic() - asked
+                latency = time.monotonic() - asked
+                line = _Line(self.buffers.take())
                 self.progress.connections += 1
                 try:
                     self._drain(piece, reply, line)
                 finally:
                     self.progress.connections -= 1
+                    self.buffers.give(line.buffer)
         except NetworkError as error:
             if self._over() or piece.at >= piece.end:
-                return
+                return latency
             if isinstance(error, AddressRanOut) and error.young:
                 # Some CDNs refuse many ranges at once with the same 403 (SURPRISES H12).
                 self.allowed = max(1, self.allowed - 1)
             self.tries.failed(error, self.pieces.held(), self.progress, self.stop)
+        return latency
 
     def _drain(self, piece: Piece, reply: Reply, line: _Line) -> None:
         floor, kept, filled = Floor(self.limits), time.monotonic(), 0
@@ -309,12 +310,12 @@ class Effort:
     """How many connections help, by the time that this process spends on serving them.
 
     Where a line is slow every connection adds to it. Where this process is busy all the time,
-    more of them only get in each other's way.
+    more of them only get in each other's way. Which it is shows within a fifth of a second.
     """
 
     def __init__(self) -> None:
         self._when, self._spent = time.monotonic(), time.process_time()
-        self._busy = False
+        self._busy = True
 
     def connections(self, most: int) -> int:
         """Of `most`; looked at again every fifth of a second."""
