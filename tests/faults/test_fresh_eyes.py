@@ -315,7 +315,8 @@ class TestPieces:
 
         seconds, found = outcome
         assert isinstance(found.error, NotFound)
-        assert seconds < 2
+        # Hashing what is held would take six seconds and more.
+        assert seconds < 4
 
 
 def _timed(act: Callable[[], Any]) -> tuple[float, Any]:

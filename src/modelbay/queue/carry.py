@@ -236,6 +236,8 @@ class Run:
             suffix=file.path.suffix,
         )
         fetched = self.engine.fetch(order, row.progress, self.switch)
+        for note in fetched.notes:
+            self._rows.tell(Event("note", row.name, note))
         row.progress.state = "placing"
         row.layout.place(snapshot, step, fetched.digests)
         row.observed = fetched.digests

@@ -1,7 +1,7 @@
 """One file, perfectly: fetch, resume, verify. Blocking; threads are the caller's and ours."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbay import files
@@ -60,17 +60,19 @@ class Engine:
                 self._verify(order, fetched)
             except NoRanges:
                 course.ranged = False
-                progress.note = "its server gives no parts of it: from the start, in one go"
+                course.say(progress, "its server gives no parts of it: from the start, in one go")
             except Changed as change:
-                self._start_over(order, progress, f"{change}: from the start again")
+                course.say(progress, f"{change}: from the start again")
+                self._start_over(order, progress)
                 course.after_change(order, change)
             except _Wrong as wrong:
                 self._quarantine(order)
                 course.after_wrong(wrong.error)
-                self._start_over(order, progress, "wrong bytes came: from the start again")
+                course.say(progress, "wrong bytes came: from the start again")
+                self._start_over(order, progress)
             else:
                 self._release_quarantine(order)
-                return fetched
+                return replace(fetched, notes=tuple(course.notes))
 
     def _once(
         self,
@@ -172,11 +174,10 @@ class Engine:
                 )
             )
 
-    def _start_over(self, order: Order, progress: Progress, why: str) -> None:
+    def _start_over(self, order: Order, progress: Progress) -> None:
         with files.disk_errors(order.part):
             journal.remove(order.part)
         progress.received = progress.hashed = progress.resumed = 0
-        progress.note = why
 
     def _quarantine(self, order: Order) -> None:
         """Moves the wrong bytes aside, one file for each part name."""
@@ -200,6 +201,12 @@ class _Course:
     ranged: bool = True
     restarts: int = 0
     change: Changed | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def say(self, progress: Progress, sentence: str) -> None:
+        """For the person, now and at the end: a later trouble does not take it away."""
+        progress.note = sentence
+        self.notes.append(sentence)
 
     def after_change(self, order: Order, change: Changed) -> None:
         """Raises UpstreamChanged when it was started over for that before."""

@@ -62,6 +62,7 @@ class Fetched:
     """blake3 of every 16 MiB, for repair."""
     etag: str | None = None
     notes: tuple[str, ...] = ()
+    """What a person should know of how it came: that it was started over, and why."""
 
 
 @dataclass(slots=True)
