@@ -10,7 +10,7 @@ SMALL = 4 * MIB
 BUFFER = 4 * MIB
 """Received, written and hashed as one: between two threads less is handed over less often."""
 SUM_SIZE = 16 * MIB
-"""Each of these is summed with blake3, for repair."""
+"""At each of these the sha256 so far is kept, for repair."""
 
 
 @dataclass(slots=True)

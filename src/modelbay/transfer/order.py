@@ -59,7 +59,7 @@ class Fetched:
     size: int
     digests: tuple[Digest, ...]
     sums: tuple[bytes, ...] = ()
-    """blake3 of every 16 MiB, for repair."""
+    """sha256 of the file up to each 16 MiB, the last of the whole, for repair."""
     etag: str | None = None
     notes: tuple[str, ...] = ()
     """What a person should know of how it came: that it was started over, and why."""
