@@ -1,6 +1,7 @@
 """Digests and sums made while bytes come."""
 
 import hashlib
+import itertools
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ BODY = bytes(range(256)) * (SUM_SIZE // 256) + b"the rest"
 def fed(body: bytes, *cuts: int) -> Hasher:
     hasher = Hasher({"git-sha1", "blake3"}, len(body))
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         hasher.feed(memoryview(body)[start:end])
     return hasher
 
