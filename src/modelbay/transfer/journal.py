@@ -6,9 +6,9 @@ of another version, of other content) is no journal, and the part is started ove
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -57,18 +57,23 @@ def read(part: Path) -> Journal | None:
         whole = json.loads(raw)
         if whole["version"] != VERSION or _sum(whole["body"]) != whole["sum"]:
             return None
-        body = json.loads(whole["body"])
-        spans = _believable(body["spans"], min(body["size"], there))
-        return Journal(body["size"], body["identity"], spans, body["validator"])
+        return _believable(json.loads(whole["body"]), there)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return None
 
 
-def _believable(spans: Sequence[Sequence[int]], limit: int) -> tuple[Span, ...]:
-    pairs = [(int(start), min(int(end), limit)) for start, end in spans]
-    if any(start < 0 for start, _ in pairs):
-        raise ValueError("a span before the file")
-    return tuple(merged(pairs))
+def _believable(body: Any, there: int) -> Journal:
+    """Raises ValueError, KeyError, TypeError, AttributeError for what no version of us writes."""
+    size, identity, validator = body["size"], body["identity"], body["validator"]
+    pairs = [(start, end) for start, end in body["spans"]]
+    # A whole number and nothing like it: 0.9 would claim byte 0, and infinity has no integer.
+    if any(type(number) is not int or number < 0 for pair in pairs for number in (size, *pair)):
+        raise ValueError("no place in a file")
+    sent_back = validator is None or (validator.isascii() and validator.isprintable())
+    if not isinstance(identity, str) or not sent_back:
+        raise ValueError("no name of content")
+    limit = min(size, there)
+    return Journal(size, identity, tuple(merged((s, min(e, limit)) for s, e in pairs)), validator)
 
 
 def _sum(body: str) -> str:

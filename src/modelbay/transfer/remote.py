@@ -290,15 +290,20 @@ class Remote:
 def strong_validator(reply: Reply) -> str | None:
     """The strong ETag, else a Last-Modified that is older than a second, else None.
 
-    A weak one in If-Range makes servers send the whole file (protocols-rest F1).
+    A weak one in If-Range makes servers send the whole file (protocols-rest F1); one with
+    controls or characters beyond ASCII could not be sent back.
     """
     etag = reply.headers.get("etag", "").strip()
-    if etag and not etag.startswith("W/"):
-        return etag
+    if etag:
+        return etag if not etag.startswith("W/") and _sendable(etag) else None
     modified, date = reply.headers.get("last-modified"), reply.headers.get("date")
-    if etag or modified is None or modified == date:
+    if modified is None or modified == date or not _sendable(modified):
         return None
     return modified
+
+
+def _sendable(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 def raw_start(reply: Reply, limit: int = 8192) -> bytes:
