@@ -235,6 +235,36 @@ def test_a_redirect_whose_body_never_ends_is_not_waited_for(client: Client, way:
         assert time.monotonic() - began < 7
 
 
+def dripping(head: bytes) -> Fault:
+    """`head`, then a byte now and then for as long as anybody reads."""
+
+    def fault(exchange: Exchange) -> None:
+        exchange.send_raw(head)
+        for _ in range(100):
+            exchange.send_raw(b"x")
+            exchange.hold(0.1)
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nX-Name: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"],
+    ids=["head", "body"],
+)
+def test_a_whole_answer_that_drips_is_given_up_once_its_time_is_over(head: bytes):
+    with (
+        FaultServer(SMALL, dripping(head)) as server,
+        Client(hosts=Hosts(QUICK), first_byte=2.0, whole_answer=0.5) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="did not answer in time"):
+            client.ask(server.url())
+
+        assert time.monotonic() - began < 3
+        assert len(server.log) == 1
+
+
 # Another thread's cut.
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelbay.errors import ModelbayError
-from modelbay.http import Client, Hosts
+from modelbay.http import Answer, Client, Hosts, Landing
+from modelbay.http.client import Ask
 from modelbay.http.hosts import Patience
 from modelbay.http.redact import shown_header, shown_url
 from modelbay.location import Credential, Http, origin_of
@@ -216,3 +217,11 @@ def test_the_loggers_of_the_library_would_show_it_but_for_us(log: io.StringIO):
         logging.getLogger("elsewhere").debug("heard")
 
     assert re.fullmatch(r"heard\n", log.getvalue())
+
+
+def test_an_address_that_was_signed_is_in_no_repr():
+    signed = f"https://cdn.example/file?Signature={CANARY}"
+    answer = Answer(200, signed, CANARY.encode(), {"set-cookie": CANARY})
+    held = (Http(signed), Landing(signed, guarded=True), Ask("GET", signed), answer)
+
+    assert CANARY not in repr(held)

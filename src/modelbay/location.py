@@ -38,7 +38,8 @@ class Http:
     headers to send in their place (S3). `expires` is a monotonic time, in seconds.
     """
 
-    url: str
+    url: str = field(repr=False)
+    """Not shown: a signed address opens doors."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     credential: Credential | None = None
     sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None

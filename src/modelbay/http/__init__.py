@@ -4,7 +4,8 @@ Nothing above this package knows the library underneath. `Client.ask` gives smal
 answers, `Client.open` a `Reply` whose body the engine drains into its own buffers.
 """
 
-from modelbay.http.client import Answer, Client
+from modelbay.http.answer import Answer
+from modelbay.http.client import Client
 from modelbay.http.hosts import Hosts
 from modelbay.http.kept import Cut
 from modelbay.http.reply import Landing, Reply

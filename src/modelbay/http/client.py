@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from modelbay import __version__
@@ -23,12 +23,13 @@ from modelbay.errors import (
     Unreachable,
     UsageError,
 )
+from modelbay.http.answer import Answer
 from modelbay.http.hosts import Hosts, Wait, asked_wait
 from modelbay.http.kept import Cut, Kept
 from modelbay.http.redact import origin_of, shown_url
 from modelbay.http.redirects import refuse_private, target_of
 from modelbay.http.reply import DirectReply, Landing, Reply
-from modelbay.http.sockets import guarding
+from modelbay.http.sockets import guarding, time_left, within
 from modelbay.http.trouble import explained, proxy_refusal, server_trouble
 from modelbay.location import Credential, Http
 from modelbay.text import clean
@@ -42,6 +43,7 @@ MOST_HOPS = 10
 LARGEST_ANSWER = 32 << 20
 CONNECT_SECONDS = 10.0
 FIRST_BYTE_SECONDS = 30.0
+WHOLE_ANSWER_SECONDS = 120.0
 USER_AGENT = f"modelbay/{__version__}"
 """Bare on purpose: CivitAI refuses agents that look like browsers (protocols-hub C2)."""
 
@@ -54,39 +56,12 @@ _ASK_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole, small answer. `url` is where it came from after redirects."""
-
-    status: int
-    url: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def header(self, name: str) -> str | None:
-        return self.headers.get(name.lower())
-
-    def json(self) -> Any:
-        """The body as JSON. Raises ServerTrouble that names the host."""
-        import json
-
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            host = clean(urlsplit(self.url).hostname, limit=200)
-            raise ServerTrouble(
-                f"{host} answered {self.status} with something that is not JSON "
-                f"({clean(self.body[:60].decode('utf-8', 'replace'))!r})",
-                hint="check the endpoint's address; a portal or proxy may stand in between",
-            ) from error
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """One logical request, before its redirects. Raises Unreachable for no web address."""
 
     method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent to the first origin only."""
     credential: Credential | None = None
     sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
@@ -116,11 +91,13 @@ class Client:
         offline: bool = False,
         hosts: Hosts | None = None,
         first_byte: float = FIRST_BYTE_SECONDS,
+        whole_answer: float = WHOLE_ANSWER_SECONDS,
     ) -> None:
         self.hosts = hosts or Hosts()
         self._user_agent = user_agent
         self._offline = offline
         self._first_byte = first_byte
+        self._whole_answer = whole_answer
         self._lock = threading.Lock()
         self._made: httpx2.Client | None = None
         self._kept = Kept(connect_seconds=CONNECT_SECONDS, first_byte=first_byte)
@@ -138,7 +115,8 @@ class Client:
         content: bytes | None = None,
         wait: Wait = time.sleep,
     ) -> Answer:
-        """The whole answer, up to 32 MiB decoded. Transient trouble is retried.
+        """The whole answer, up to 32 MiB decoded and, redirects included, within 120 s.
+        Transient trouble is retried.
 
         Raises Unreachable, ServerTrouble, RateLimited, RedirectRefused, TlsRefused. Any
         status that is not transient trouble comes back for the caller to judge.
@@ -146,7 +124,10 @@ class Client:
         request = Ask(method, _with_params(url, params), headers or {}, credential, follow=follow)
 
         def once() -> Answer:
-            with self._opened(request, self._by_library(request, content)) as reply:
+            with (
+                within(self._whole_answer),
+                self._opened(request, self._by_library(request, content)) as reply,
+            ):
                 return Answer(reply.status, reply.url, self._whole(reply), reply.headers)
 
         return self._patiently(once, url, wait)
@@ -199,14 +180,17 @@ class Client:
         return self._opened(request, self._directly(request, cut), guarded=guarded)
 
     def _patiently(self, once: Callable[[], Answer], url: str, wait: Wait) -> Answer:
-        failures = 0
+        failures, began = 0, 0.0
         while True:
             try:
                 with self.hosts.visit(url, wait):
+                    began = time.monotonic()
                     return self._tried(once, url)
             except NetworkError as trouble:
                 failures += 1
-                if not trouble.transient or failures >= min(_ASK_TRIES, self.hosts.patience.tries):
+                hopeless = time.monotonic() - began >= self._whole_answer
+                enough = failures >= min(_ASK_TRIES, self.hosts.patience.tries)
+                if not trouble.transient or hopeless or enough:
                     raise
 
     def _tried(self, once: Callable[[], Answer], url: str) -> Answer:
@@ -254,6 +238,7 @@ class Client:
         body = bytearray()
         with translated(reply.url):
             for chunk in reply.decoded():
+                time_left(None)  # behind a proxy the reads are not ours
                 body += chunk
                 if len(body) > LARGEST_ANSWER:
                     raise ServerTrouble(
@@ -268,7 +253,7 @@ class Client:
         if self._offline:
             raise Unreachable(
                 f"{shown_url(ask.url)} was not asked: modelbay is offline",
-                hint="leave out --offline, or unset HF_HUB_OFFLINE",
+                hint="unset HF_HUB_OFFLINE, or set offline = false in the settings",
             )
         url, hops, seen = ask.url, 0, {ask.url}
         while True:

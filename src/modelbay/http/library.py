@@ -25,6 +25,7 @@ from modelbay.http.sockets import (
     leads_to_private,
     readable,
     secured,
+    time_left,
 )
 from modelbay.http.tls import context, environment
 from modelbay.http.trouble import explained
@@ -47,6 +48,7 @@ def translated(url: str) -> Iterator[None]:
         httpcore2.TimeoutException,
         httpcore2.ProtocolError,
         httpcore2.ProxyError,
+        TimeoutError,
         UnicodeError,  # the name of a proxy that no name service could know
     ) as error:
         raise explained(error, url) from error
@@ -151,7 +153,7 @@ class Stream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         with _mapped(httpcore2.ReadTimeout, httpcore2.ReadError):
-            self.sock.settimeout(timeout)
+            self.sock.settimeout(time_left(timeout))
             return self.sock.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -3,15 +3,12 @@
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from modelbay.http.exchange import Body, Connection, Head
 from modelbay.http.kept import Cut, Kept
 from modelbay.http.trouble import explained
-
-if TYPE_CHECKING:
-    pass
 
 WORTH_READING = 16 << 10
 """A rest of at most this is read, so that the connection (after a redirect, say) lives on."""
@@ -24,7 +21,7 @@ class Landing:
     private address.
     """
 
-    url: str
+    url: str = field(repr=False)
     guarded: bool
 
 

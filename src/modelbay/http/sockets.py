@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ _CARRIERS = [ipaddress.IPv6Network(n) for n in ("::/96", "::ffff:0:0/96", "64:ff
 
 class _Current(threading.local):
     guarded: bool = False
+    until: float | None = None
 
 
 _current = _Current()
@@ -33,6 +35,30 @@ def guarding(*, on: bool) -> Iterator[None]:
         yield
     finally:
         _current.guarded = before
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What this thread reads inside the block has so many seconds in all, however alive the
+    other end looks.
+    """
+    before, _current.until = _current.until, time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.until = before
+
+
+def time_left(timeout: float | None) -> float | None:
+    """`timeout`, or less of it where the block of `within` ends earlier. Raises TimeoutError
+    when that is over.
+    """
+    if _current.until is None:
+        return timeout
+    left = _current.until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the answer took too long")
+    return left if timeout is None else min(timeout, left)
 
 
 def is_private(address: str) -> bool:
