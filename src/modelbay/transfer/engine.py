@@ -13,6 +13,7 @@ from modelbay.location import Http, Local, Location, Stream
 from modelbay.text import clean
 from modelbay.transfer import journal
 from modelbay.transfer.bucket import Bucket
+from modelbay.transfer.effort import Effort
 from modelbay.transfer.front import Buffers
 from modelbay.transfer.limits import BUFFER, SMALL, Limits
 from modelbay.transfer.order import Fetched, Order, Progress, Stop
@@ -34,6 +35,7 @@ class Engine:
         self.bucket = Bucket(self.limits.bandwidth)
         self._client = client
         self._buffers = Buffers(self.limits.buffers)
+        self._effort = Effort()
         limits_ = self.limits
         client.hosts.patience = Patience(
             limits_.backoff, limits_.backoff_cap, limits_.tries, limits_.wait_cap
@@ -139,6 +141,7 @@ class Engine:
             self.bucket,
             self._buffers,
             single.tries,
+            self._effort,
             descriptor,
             pieces,
             identity,

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from modelbay import files
 from modelbay.digest import Algorithm, Digest
-from modelbay.transfer.limits import BUFFER, SUM_SIZE
+from modelbay.transfer.limits import BUFFER, MIB, SUM_SIZE
 from modelbay.transfer.pieces import PieceMap
 
 _QUANTUM = 8 << 20
@@ -106,6 +106,7 @@ class Front:
         self._descriptor = descriptor
         self._pieces = pieces
         self._buffers = buffers
+        self._own = bytearray(MIB)
         self._stash: dict[int, tuple[bytearray, int]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
@@ -172,15 +173,11 @@ class Front:
 
     def _read_back(self, limit: int) -> None:
         position = self.hasher.position
-        buffer = self._buffers.take()
-        try:
-            view = memoryview(buffer)[: min(BUFFER, limit - position)]
-            count = files.read_at(self._descriptor, view, position)
-            if not count:
-                raise OSError(errno.EIO, "the part is shorter than what was written to it")
-            self.hasher.feed(view[:count])
-        finally:
-            self._buffers.give(buffer)
+        view = memoryview(self._own)[: min(len(self._own), limit - position)]
+        count = files.read_at(self._descriptor, view, position)
+        if not count:
+            raise OSError(errno.EIO, "the part is shorter than what was written to it")
+        self.hasher.feed(view[:count])
         self._drop(lambda offset: offset < self.hasher.position)
 
     def _drop(self, passed: Callable[[int], bool]) -> None:

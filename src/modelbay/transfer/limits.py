@@ -30,7 +30,7 @@ class Limits:
     tries: int = 8
     wait_cap: float = 600.0
     piece_min: int = MIB
-    piece_start: int = 8 * MIB
+    piece_start: int = 16 * MIB
     piece_max: int = 32 * MIB
     piece_seconds: float = 4.0
     buffers: int = 12

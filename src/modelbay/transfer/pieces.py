@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from modelbay.transfer.limits import MIB, Limits
 
 Span = tuple[int, int]
-ASKING_SHARE = 30
+ASKING_SHARE = 100
 _HEDGE_FACTOR = 4.0
 _HEDGE_LEAST_SECONDS = 2.0
 
@@ -194,7 +194,7 @@ class Pace:
 
     def length(self, limits: Limits) -> int:
         """Bytes for the next piece: what comes in `piece_seconds`, or, where answers come
-        fast, in as long as keeps the asking at a few percent. Short pieces stay close to the
+        fast, in as long as keeps the asking at a hundredth. Short pieces stay close to the
         hash front, so that their bytes are hashed from memory.
         """
         if self.rate is None:

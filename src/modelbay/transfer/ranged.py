@@ -10,6 +10,7 @@ from modelbay.http import Reply
 from modelbay.text import clean
 from modelbay.transfer import journal
 from modelbay.transfer.bucket import Bucket
+from modelbay.transfer.effort import Effort
 from modelbay.transfer.front import Buffers, Front, Hasher
 from modelbay.transfer.inspection import LOOK, inspect
 from modelbay.transfer.limits import Limits
@@ -22,10 +23,6 @@ _FLUSH_SECONDS = 0.25
 _TICK = 0.1
 _TELLING = 1024
 _BACKLOG = 16 << 20
-_LOOK_AGAIN = 0.2
-_BUSY, _NOT_BUSY = 1.0, 0.6
-"""Cores' worth of this process's time."""
-_ENOUGH_WHEN_BUSY = 2
 
 
 @dataclass(slots=True)
@@ -47,6 +44,7 @@ class Ranged:
     bucket: Bucket
     buffers: Buffers
     tries: Tries
+    effort: Effort
     descriptor: int
     pieces: PieceMap
     identity: str
@@ -73,7 +71,7 @@ class Ranged:
         front = self.front = Front(self.descriptor, self.pieces, hasher, self.buffers)
         if self.pieces.front() >= min(LOOK, self.pieces.size):
             self.looked.set()
-        with self.stop.calling(self.remote.cut.fall):
+        with self.effort.shared(), self.stop.calling(self.remote.cut.fall):
             try:
                 self._start_connections()
                 self._watch(front)
@@ -96,7 +94,7 @@ class Ranged:
 
     def _start_connections(self) -> None:
         self.allowed = max(1, self.limits.connections)
-        self.useful = min(self.allowed, _ENOUGH_WHEN_BUSY)
+        self.useful = min(self.allowed, self.effort.connections(self.allowed))
         for number in range(self.allowed):
             threading.Thread(
                 target=self._connection, args=(number,), name="modelbay-get", daemon=True
@@ -104,13 +102,12 @@ class Ranged:
 
     def _watch(self, front: Front) -> None:
         """Follows the run to its end: the journal once a second, failures, the switch."""
-        effort = Effort()
         while front.position < self.pieces.size:
             self.stop.check()
             if self.failure is not None:
                 raise self.failure
             self._count()
-            self.useful = effort.connections(self.limits.connections)
+            self.useful = self.effort.connections(self.limits.connections)
             if time.monotonic() - self._journaled >= self.limits.journal_seconds:
                 self.write_journal()
             if not (front.behind > _BACKLOG or self.pieces.complete()) or not self._catch_up(front):
@@ -304,27 +301,6 @@ def ended_early(name: str) -> Unreachable:
         hint="run the same command again; what arrived is kept",
         transient=True,
     )
-
-
-class Effort:
-    """How many connections help, by the time that this process spends on serving them.
-
-    Where a line is slow every connection adds to it. Where this process is busy all the time,
-    more of them only get in each other's way. Which it is shows within a fifth of a second.
-    """
-
-    def __init__(self) -> None:
-        self._when, self._spent = time.monotonic(), time.process_time()
-        self._busy = True
-
-    def connections(self, most: int) -> int:
-        """Of `most`; looked at again every fifth of a second."""
-        now, spent = time.monotonic(), time.process_time()
-        if now - self._when >= _LOOK_AGAIN:
-            share = (spent - self._spent) / (now - self._when)
-            self._busy = share > (_NOT_BUSY if self._busy else _BUSY)
-            self._when, self._spent = now, spent
-        return min(most, _ENOUGH_WHEN_BUSY) if self._busy else most
 
 
 class Floor:
