@@ -16,6 +16,7 @@ from modelbay.queue import Report
 from modelbay.serve import Account, Generated, Hub, MemoryShelf, demo_shelf
 from modelbay.snapshot import Query
 from modelbay.text import Secret
+from tests.faults.server import Content, Exchange, FaultServer
 from tests.layouts import tree
 
 LARGE = Generated(12 << 20, seed="whole way")
@@ -114,6 +115,22 @@ def test_a_granted_token_passes_the_gate_and_never_reaches_the_storage(hub: Hub,
 
     assert not outcome.failed
     assert not [r for r in hub.cdn_log if "authorization" in r.headers]
+
+
+def test_a_host_that_the_user_wrote_gets_the_token_that_is_named_with_plain_underscores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def answered(exchange: Exchange) -> None:
+        exchange.send_raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+
+    environ = {"HOME": str(tmp_path), "MODELBAY_TOKEN_MODELS_OF_OURS_EXAMPLE": "mine"}
+    with FaultServer(Content(b"x"), answered) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Bay.open(environ=environ) as bay:
+            bay.resolve(bay.parse("http://models-of-ours.example/m.bin"))
+
+        assert [request.header("authorization") for request in proxy.log] == ["Bearer mine"]
 
 
 def test_a_model_whose_gate_is_shut_does_not_stop_the_others(hub: Hub, tmp_path: Path):

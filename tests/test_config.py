@@ -280,9 +280,14 @@ def test_the_workspace_is_looked_for_in_order(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"HF_HUB_CACHE": "/c", "HF_HOME": "/h"}, "/c"),
-        ({"HF_HOME": "/h", "XDG_CACHE_HOME": "/x"}, "/h/hub"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"HF_HUB_CACHE": "/a", "HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c"}, "/a"),
+        ({"HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c"}, "/b"),
+        ({"HF_HOME": "/c", "XDG_CACHE_HOME": "/d"}, "/c/hub"),
+        ({"XDG_CACHE_HOME": "/d", "HOME": "/home/u"}, "/d/huggingface/hub"),
+        ({"HOME": "/home/u"}, "/home/u/.cache/huggingface/hub"),
+        ({"HF_HOME": "~/hf", "HOME": "/home/u"}, "/home/u/hf/hub"),
+        ({"HF_HUB_CACHE": "$DISK/hub", "DISK": "/mnt"}, "/mnt/hub"),
+        ({"HF_HUB_CACHE": "", "HF_HOME": "/c"}, "/c/hub"),
     ],
 )
 def test_the_hub_cache_is_found_as_the_hub_finds_it(

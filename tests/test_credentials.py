@@ -131,6 +131,16 @@ def test_a_host_the_user_named_himself_may_be_spelt_loosely():
     assert value(credentials.find("url", "https://hf-mirror.com/f")) == "Bearer t"
 
 
+def test_a_host_counts_as_named_from_when_the_user_named_it():
+    credentials = Credentials({"MODELBAY_TOKEN_HF_MIRROR_COM": "t"})
+    before = credentials.find("url", "https://hf-mirror.com/file")
+
+    credentials.note_named("https://HF-mirror.com:8443/other")
+
+    assert before is None
+    assert value(credentials.find("url", "https://hf-mirror.com/file")) == "Bearer t"
+
+
 def test_the_hint_names_the_variable_that_would_be_read():
     credentials = Credentials({})
 
@@ -143,7 +153,7 @@ def test_an_entrys_own_auth_comes_first_and_is_bound_to_its_host(tmp_path):
     credentials = Credentials({"HF_TOKEN": "hf_abc", "MINE": "mine", "WHOLE": "Basic Zm9v"})
 
     env = credentials.find("huggingface", "https://reg.example/x", auth={"token_env": "MINE"})
-    file = credentials.owned({"token_file": str(tmp_path / "t")}).find("url", "https://reg.example")
+    file = credentials.find("url", "https://reg.example", auth={"token_file": str(tmp_path / "t")})
     header = credentials.find(
         "url", "https://reg.example", auth={"header_env": {"X-Auth": "WHOLE"}}
     )

@@ -11,7 +11,7 @@ import pytest
 from modelbay.digest import Digest
 from modelbay.errors import TargetTaken, UnsafeName, UsageError
 from modelbay.files import hash_file
-from modelbay.library.hf_cache import HfCache, cache_root, etag_of, tree_listing
+from modelbay.library.hf_cache import HfCache, etag_of, tree_listing
 from modelbay.plan import Action
 from modelbay.safepath import SafeRelPath
 from modelbay.snapshot import ModelFile
@@ -30,23 +30,6 @@ from tests.layouts import (
 
 FILES = {"config.json": b"{}", "sub/model.safetensors": b"weights", "sub/a/empty.txt": b""}
 REPO = "models--org--model"
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"HF_HUB_CACHE": "/a", "HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c"}, "/a"),
-        ({"HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c"}, "/b"),
-        ({"HF_HOME": "/c", "XDG_CACHE_HOME": "/d"}, "/c/hub"),
-        ({"XDG_CACHE_HOME": "/d", "HOME": "/home/u"}, "/d/huggingface/hub"),
-        ({"HOME": "/home/u"}, "/home/u/.cache/huggingface/hub"),
-        ({"HF_HOME": "~/hf", "HOME": "/home/u"}, "/home/u/hf/hub"),
-        ({"HF_HUB_CACHE": "$DISK/hub", "DISK": "/mnt"}, "/mnt/hub"),
-        ({"HF_HUB_CACHE": "", "HF_HOME": "/c"}, "/c/hub"),
-    ],
-)
-def test_the_cache_is_where_the_environment_says(environ: dict[str, str], expected: str):
-    assert cache_root(environ) == Path(expected)
 
 
 @pytest.mark.parametrize(

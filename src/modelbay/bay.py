@@ -64,7 +64,7 @@ class Bay:
         self._environ = environ
         self._workspace = workspace
         self._client = Client(offline=settings.offline)
-        self._credentials = Credentials(environ)
+        self._credentials = Credentials(environ, named=settings.endpoints.values())
         self._engine = Engine(self._client, limits or _limits(settings))
         self._sources: dict[str, Source] = {}
         self._layouts: dict[tuple[str, Path], Layout] = {}
@@ -105,8 +105,11 @@ class Bay:
         return self._sources[name]
 
     def parse(self, text: str) -> ModelRef:
-        """The canonical ref that `text` means. Raises RefError."""
-        return parse(text, [self.source(name) for name in sources.names()])
+        """The canonical ref that `text`, which the user wrote, means. Raises RefError."""
+        ref = parse(text, [self.source(name) for name in sources.names()])
+        if ref.address is not None:
+            self._credentials.note_named(ref.address)
+        return ref
 
     def search(self, query: Query, sources: Sequence[str] = ()) -> Iterator[Hit | ModelbayError]:
         """Hits of each source in turn; a source that is down is one more result.

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
+from modelbay import paths
 from modelbay.errors import CredentialMissing, FormatError, UsageError
 from modelbay.location import Credential, origin_of
 from modelbay.text import Secret, clean
@@ -41,24 +41,22 @@ _STANDING: Final[Mapping[str, _Standing]] = {
 class Credentials:
     """Looks tokens up in an entry's own `auth`, the environment and token files.
 
-    `named` are hosts that the user wrote himself (command line, settings): for those the
-    loose spelling of `MODELBAY_TOKEN_<HOST>` counts as well, see `variable_for`.
+    `named` are hosts or addresses that the user wrote himself (command line, settings):
+    for those the loose spelling of `MODELBAY_TOKEN_<HOST>` counts as well, see `variable_for`.
     """
 
     def __init__(
         self,
         environ: Mapping[str, str],
         *,
-        auth: Mapping[str, object] | None = None,
         named: Iterable[str] = (),
     ) -> None:
         self._environ = environ
-        self._auth = auth
-        self._named = frozenset(host.lower() for host in named)
+        self._named = {_host(one) for one in named}
 
-    def owned(self, auth: Mapping[str, object] | None) -> Self:
-        """The same, for an entry whose own `auth` comes first."""
-        return type(self)(self._environ, auth=auth, named=self._named)
+    def note_named(self, address: str) -> None:
+        """The user has just written that host or address himself."""
+        self._named.add(_host(address))
 
     def find(
         self, source: str, url: str, *, auth: Mapping[str, object] | None = None
@@ -69,9 +67,8 @@ class Credentials:
         variables, the files its other tools keep. Raises CredentialMissing when something
         that was named holds no token, FormatError when `auth` cannot be read.
         """
-        own = auth if auth is not None else self._auth
-        if own:
-            return self._from_auth(own, url)
+        if auth:
+            return self._from_auth(auth, url)
         host = urlsplit(url).hostname or ""
         for variable in self._variables(host):
             found = self._from_variable(variable, origin_of(url))
@@ -94,7 +91,7 @@ class Credentials:
             return ()
         loose = "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
         exact = variable_for(host)
-        return (exact, loose) if host.lower() in self._named and loose != exact else (exact,)
+        return (exact, loose) if _host(host) in self._named and loose != exact else (exact,)
 
     def _bound(self, standing: _Standing) -> str:
         """The one origin that a source's standing token belongs to."""
@@ -124,20 +121,10 @@ class Credentials:
     def _hub_token_file(self) -> Path | None:
         """Where the Hub's own tools keep the token (protocols-hub A5)."""
         if named := self._environ.get("HF_TOKEN_PATH"):
-            return self._expanded(named)
-        if home := self._environ.get("HF_HOME"):
-            return self._expanded(home) / "token"
-        if caches := self._environ.get("XDG_CACHE_HOME"):
-            return self._expanded(caches) / "huggingface" / "token"
-        if user := self._environ.get("HOME"):
-            return Path(user) / ".cache" / "huggingface" / "token"
+            return paths.substituted(named, self._environ)
+        if any(self._environ.get(name) for name in ("HF_HOME", "XDG_CACHE_HOME", "HOME")):
+            return paths.hub_home(self._environ) / "token"
         return None
-
-    def _expanded(self, text: str) -> Path:
-        text = Template(text).safe_substitute(self._environ)
-        if text == "~" or text.startswith("~/"):
-            text = self._environ.get("HOME", "~") + text[1:]
-        return Path(text)
 
     def _from_variable(self, variable: str, origin: str) -> Credential | None:
         """The token in `variable`, else in the file that `<variable>_FILE` names."""
@@ -146,7 +133,7 @@ class Credentials:
             return _bearer(_checked(text, variable), origin, variable)
         named = self._environ.get(f"{variable}_FILE", "")
         if named:
-            token = _read_token(self._expanded(named), f"{variable}_FILE")
+            token = _read_token(paths.substituted(named, self._environ), f"{variable}_FILE")
             return _bearer(token, origin, f"{variable}_FILE")
         return None
 
@@ -167,7 +154,7 @@ class Credentials:
                 hint='write auth = { token_env = "VAR" }',
             )
         if key == "token_file":
-            token = _read_token(self._expanded(value), "auth.token_file")
+            token = _read_token(paths.substituted(value, self._environ), "auth.token_file")
             return _bearer(token, origin_of(url), "auth.token_file")
         found = self._from_variable(value, origin_of(url))
         if found is None:
@@ -199,8 +186,13 @@ def variable_for(url_or_host: str) -> str:
     A dot becomes `_` and a hyphen `__`: were both `_`, whoever registers
     `models-company.com` could ask for the token of `models.company.com`.
     """
-    host = (urlsplit(url_or_host).hostname or "") if "//" in url_or_host else url_or_host
-    return "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+    host = _host(url_or_host).upper().replace("-", "__")
+    return "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host)
+
+
+def _host(url_or_host: str) -> str:
+    found = urlsplit(url_or_host).hostname if "//" in url_or_host else url_or_host
+    return (found or "").lower()
 
 
 def _bearer(token: Secret, origin: str, label: str) -> Credential:

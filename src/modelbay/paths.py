@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import Template
 from typing import Final, Literal
 
 from modelbay.errors import UsageError
@@ -66,15 +67,23 @@ def data_dir(environ: Mapping[str, str]) -> Path:
     return _user_dir("data", environ)
 
 
-def hub_cache(environ: Mapping[str, str]) -> Path:
-    """The Hub's cache, as huggingface_hub finds it (its `constants.py`)."""
-    if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return expand(named, environ)
+def substituted(text: str, environ: Mapping[str, str]) -> Path:
+    """`text` as the Hub's own tools read a path: `$NAME` and a leading `~` replaced."""
+    return expand(Template(text).safe_substitute(environ), environ).absolute()
+
+
+def hub_home(environ: Mapping[str, str]) -> Path:
+    """Where the Hub's own tools keep cache and token (its `constants.py`)."""
     if named := environ.get("HF_HOME"):
-        return expand(named, environ) / "hub"
-    cache = environ.get("XDG_CACHE_HOME")
-    parent = expand(cache, environ) if cache else home(environ) / ".cache"
-    return parent / "huggingface" / "hub"
+        return substituted(named, environ)
+    return substituted(environ.get("XDG_CACHE_HOME") or "~/.cache", environ) / "huggingface"
+
+
+def hub_cache(environ: Mapping[str, str]) -> Path:
+    """The Hub's cache, as huggingface_hub finds it."""
+    if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return substituted(named, environ)
+    return hub_home(environ) / "hub"
 
 
 def workspace(

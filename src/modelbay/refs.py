@@ -57,6 +57,14 @@ class ModelRef:
     def option(self, key: str) -> str | None:
         return next((value for name, value in self.options if name == key), None)
 
+    @property
+    def address(self) -> str | None:
+        """The web address that the ref itself writes: its endpoint, or all of it but `url:`."""
+        scheme = self.scheme.rpartition(":")[2]
+        return self.option("endpoint") or (
+            f"{scheme}://{self.name}" if scheme in {"http", "https"} else None
+        )
+
     def at(self, revision: str | None) -> Self:
         """The same thing at another revision."""
         return replace(self, revision=revision)

@@ -164,7 +164,7 @@ def _reach(endpoint: tuple[str, str]) -> Check:
 def _token(environ: Mapping[str, str], settings: Settings) -> Check:
     endpoint = settings.endpoints.get("huggingface", PUBLIC_HUB)
     try:
-        found = Credentials(environ).find("huggingface", endpoint)
+        found = Credentials(environ, named=[endpoint]).find("huggingface", endpoint)
     except ModelbayError as error:
         return Check(
             "Hub token", "fail", clean(error), hint=clean(error.hint), code=exit_code(error)

@@ -9,13 +9,13 @@ import errno
 import json
 import os
 import re
-import string
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
+from modelbay import paths
 from modelbay.digest import Digest, find
 from modelbay.errors import UsageError
 from modelbay.files import (
@@ -50,25 +50,6 @@ _KINDS: Final = ("datasets", "spaces", "kernels")
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 
 
-def cache_root(environ: Mapping[str, str]) -> Path:
-    """Where the Hub's client keeps its cache: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME,
-    XDG_CACHE_HOME, `~/.cache`, in this order, with `~` and `$NAME` expanded.
-    """
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if environ.get(name):
-            return _expanded(environ[name], environ)
-    if environ.get("HF_HOME"):
-        return _expanded(environ["HF_HOME"], environ) / "hub"
-    return _expanded(environ.get("XDG_CACHE_HOME") or "~/.cache", environ) / "huggingface" / "hub"
-
-
-def _expanded(text: str, environ: Mapping[str, str]) -> Path:
-    text = string.Template(text).safe_substitute(environ)
-    if (text == "~" or text.startswith("~/")) and environ.get("HOME"):
-        text = environ["HOME"] + text[1:]
-    return Path(text).expanduser().absolute()
-
-
 class HfCache:
     """The cache at `root`. Without `symlinks` files lie in `snapshots/` themselves, as
     HF_HUB_DISABLE_SYMLINKS=1 and file systems without links have it.
@@ -88,7 +69,7 @@ class HfCache:
     def of(cls, environ: Mapping[str, str]) -> Self:
         """The cache that the Hub's client would use in that environment."""
         disabled = environ.get("HF_HUB_DISABLE_SYMLINKS", "").upper() in _TRUE
-        return cls(cache_root(environ), symlinks=not disabled)
+        return cls(paths.hub_cache(environ), symlinks=not disabled)
 
     def root(self, snapshot: Snapshot) -> Path:
         """`models--org--name`, `datasets--…` or `spaces--…`. Raises UsageError for what is

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from modelbay.credentials import variable_for
 from modelbay.errors import (
     AccessError,
     CredentialRefused,
@@ -327,17 +328,16 @@ def refusal(status: int, name: str, url: str, body: str) -> ModelbayError:
     """What a status means when the source has nothing better to say."""
     where = f"{clean(name)} at {shown_url(url)}"
     says = f" ({clean(body, limit=160)})" if body and "<" not in body else ""
-    host = clean(urlsplit(url).hostname or "", limit=200)
+    variable = clean(variable_for(url), limit=300)
     if status in {401, 407}:
         return CredentialRefused(
             f"{where} wants a credential, or refused the one given (401){says}",
-            hint=f"set {token_variable(host)} to a token that may read it",
+            hint=f"set {variable} to a token that may read it",
         )
     if status in {402, 403, 451}:
         return AccessError(
             f"{where} may not be read ({status}){says}",
-            hint=f"open its page in a browser, or set {token_variable(host)} to a token "
-            "that may read it",
+            hint=f"open its page in a browser, or set {variable} to a token that may read it",
         )
     if status in {404, 410}:
         return FileNotFound(
@@ -348,8 +348,3 @@ def refusal(status: int, name: str, url: str, body: str) -> ModelbayError:
         f"{where} could not be read: the server answered {status}{says}",
         hint="check the address in a browser",
     )
-
-
-def token_variable(host: str) -> str:
-    """The environment variable that holds a token for `host` (formats.md §5)."""
-    return "MODELBAY_TOKEN_" + re.sub(r"[^A-Za-z0-9]", "_", host).upper()
