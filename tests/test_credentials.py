@@ -153,7 +153,7 @@ def test_an_entrys_own_auth_comes_first_and_is_bound_to_its_host(tmp_path):
     credentials = Credentials({"HF_TOKEN": "hf_abc", "MINE": "mine", "WHOLE": "Basic Zm9v"})
 
     env = credentials.find("huggingface", "https://reg.example/x", auth={"token_env": "MINE"})
-    file = credentials.find("url", "https://reg.example", auth={"token_file": str(tmp_path / "t")})
+    file = credentials.owned({"token_file": str(tmp_path / "t")}).find("url", "https://reg.example")
     header = credentials.find(
         "url", "https://reg.example", auth={"header_env": {"X-Auth": "WHOLE"}}
     )

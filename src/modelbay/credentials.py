@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from modelbay import paths
@@ -49,10 +49,18 @@ class Credentials:
         self,
         environ: Mapping[str, str],
         *,
+        auth: Mapping[str, object] | None = None,
         named: Iterable[str] = (),
     ) -> None:
         self._environ = environ
+        self._auth = auth
         self._named = {_host(one) for one in named}
+
+    def owned(self, auth: Mapping[str, object] | None) -> Self:
+        """The same, for an entry whose own `auth` comes first."""
+        own = type(self)(self._environ, auth=auth)
+        own._named = self._named  # noqa: SLF001 - of the same class
+        return own
 
     def note_named(self, address: str) -> None:
         """The user has just written that host or address himself."""
@@ -67,8 +75,9 @@ class Credentials:
         variables, the files its other tools keep. Raises CredentialMissing when something
         that was named holds no token, FormatError when `auth` cannot be read.
         """
-        if auth:
-            return self._from_auth(auth, url)
+        own = auth if auth is not None else self._auth
+        if own:
+            return self._from_auth(own, url)
         host = urlsplit(url).hostname or ""
         for variable in self._variables(host):
             found = self._from_variable(variable, origin_of(url))
