@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from modelbay import files
-from modelbay.errors import NetworkError, ServerTrouble, Unreachable
+from modelbay.errors import DiskError, NetworkError, ServerTrouble, Unreachable
 from modelbay.http import Reply
 from modelbay.text import clean
 from modelbay.transfer import journal
@@ -49,6 +49,9 @@ class Ranged:
     pieces: PieceMap
     identity: str
     failure: BaseException | None = None
+    unsynced: DiskError | None = None
+    """Bytes were written that the disk refused. A second sync would succeed and prove nothing:
+    Linux forgets the pages that it could not write."""
     front: Front = field(init=False)
     allowed: int = 1
     """Connections that may work; fewer after the CDN refused some."""
@@ -75,6 +78,8 @@ class Ranged:
             try:
                 self._start_connections()
                 self._watch(front)
+                if self.unsynced is not None:
+                    raise self.unsynced
             except BaseException as error:
                 self._fail(error)
                 self._seal()
@@ -139,14 +144,21 @@ class Ranged:
         with self._journal_lock:
             self._journaled = time.monotonic()
             spans = tuple(self.pieces.written())
-            if not spans:
+            if not spans or self.unsynced is not None:
                 return
             try:
-                files.sync_data(self.descriptor)
+                self._sync_data()
                 state = journal.Journal(self.pieces.size, self.identity, spans, self.remote.etag)
                 journal.write(self.order.part, state)
             except OSError as error:
                 self._fail(files.disk_error(error, self.order.part))
+
+    def _sync_data(self) -> None:
+        try:
+            files.sync_data(self.descriptor)
+        except OSError as error:
+            self.unsynced = files.disk_error(error, self.order.part)
+            raise
 
     def _fail(self, error: BaseException) -> None:
         if self.failure is None:
