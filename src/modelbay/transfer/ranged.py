@@ -78,8 +78,6 @@ class Ranged:
             try:
                 self._start_connections()
                 self._watch(front)
-                if self.unsynced is not None:
-                    raise self.unsynced
             except BaseException as error:
                 self._fail(error)
                 self._seal()
@@ -118,6 +116,8 @@ class Ranged:
             if not (front.behind > _BACKLOG or self.pieces.complete()) or not self._catch_up(front):
                 self.pieces.await_change(_TICK)
         self._count()
+        if self.unsynced is not None:
+            raise self.unsynced
 
     def _catch_up(self, front: Front) -> bool:
         """Hashes what an earlier run left, which nobody writes; whether there was anything."""
