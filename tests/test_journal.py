@@ -159,6 +159,17 @@ def test_an_honest_journal_is_read_as_it_was_written(tmp_path: Path):
     assert journal.read(part) == HONEST
 
 
+def test_a_journal_of_which_one_digit_flipped_is_not_believed(tmp_path: Path):
+    part = a_part(tmp_path)
+    raw = the_honest_one(part)
+    flipped = raw.replace(str(MIB).encode(), str(MIB + 1).encode())
+
+    journal.path_of(part).write_bytes(flipped)
+
+    assert flipped != raw
+    assert journal.read(part) is None
+
+
 def test_a_thousand_damaged_journals_claim_nothing_that_the_part_does_not_hold(tmp_path: Path):
     part = a_part(tmp_path)
     raw = the_honest_one(part)

@@ -189,6 +189,7 @@ class Engine:
             return
         with files.disk_errors(kept):
             files.make_dir(kept.parent, private=True)
+            journal.path_of(order.part).unlink(missing_ok=True)
             order.part.replace(kept)
 
     def _release_quarantine(self, order: Order) -> None:
