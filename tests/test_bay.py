@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelbay.bay import Bay
-from modelbay.errors import CredentialMissing, FormatError, UnsafeName, WrongBytes
+from modelbay.errors import CredentialMissing, FormatError, UnsafeName, UsageError, WrongBytes
 from modelbay.plan import Action, Plan
 from modelbay.queue import Report
 from modelbay.serve import Account, Generated, Hub, MemoryShelf, demo_shelf
@@ -140,6 +140,31 @@ def test_a_model_whose_gate_is_shut_does_not_stop_the_others(hub: Hub, tmp_path:
 
     assert gated.failed
     assert (mixed.fetched, len(mixed.failed)) == (4, 0)
+
+
+def test_two_models_that_want_one_name_for_different_files_are_told_before_anything_is_written(
+    hub: Hub, tmp_path: Path
+):
+    to = tmp_path / "models"
+    with Bay.open(environ=environment(hub, tmp_path)) as bay:
+        plans = [plan_of(bay, name, to) for name in ("org/mixed", "demo/tiny-llm")]
+
+        with pytest.raises(UsageError, match=r"config\.json is wanted by .*mixed.* and by .*tiny"):
+            bay.carry(plans)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_models_with_the_same_file_under_one_name_share_it(hub: Hub, tmp_path: Path):
+    to, shared = tmp_path / "models", ["tokenizer.json", "tokenizer_config.json"]
+    names = ("demo/tiny-llm", "demo/sharded-llm", "demo/gated-llm")
+    with Bay.open(environ=environment(hub, tmp_path, HF_TOKEN="hf_granted")) as bay:
+        outcomes = carried(
+            bay, *(plan_of(bay, name, to, include=shared) for name in names)
+        ).outcomes
+
+    assert [row.error for outcome in outcomes for row in outcome.failed] == []
+    assert sum(outcome.fetched + outcome.kept for outcome in outcomes) == 6
+    assert sorted(path.name for path in to.glob("*.json")) == shared
 
 
 @pytest.mark.parametrize(

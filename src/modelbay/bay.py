@@ -24,7 +24,7 @@ from modelbay.library.dir import Dir
 from modelbay.library.hf_cache import HfCache
 from modelbay.location import Location, Other
 from modelbay.plan import Plan
-from modelbay.planner import check_space, check_writable, make_plan
+from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import (
     Entry,
     LockedModel,
@@ -176,7 +176,10 @@ class Bay:
         return plan
 
     def carry(self, plans: Sequence[Plan]) -> Run:
-        """Starts the work and returns at once. Raises NoSpace and NotWritable before it does."""
+        """Starts the work and returns at once. Raises before that: UsageError where two plans
+        want one name for different files, NotWritable and NoSpace.
+        """
+        check_targets(plans)
         check_writable(plans)
         check_space(plans, reserve=self.settings.reserve.of)
         carrier = Carrier(self._engine, MemoryRows(), self._locate)

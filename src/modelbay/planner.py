@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelbay.digest import Algorithm, Digest, disagreement, find
-from modelbay.errors import NoSpace, NotWritable
+from modelbay.errors import NoSpace, NotWritable, UsageError
 from modelbay.files import disk_errors
 from modelbay.library.base import Layout, Place, Standing
 from modelbay.plan import MOVES, Action, Plan, Step
@@ -234,6 +234,34 @@ def check_space(plans: Sequence[Plan], *, reserve: Reserve = one_percent) -> Non
                 f"{inodes.f_favail} (inodes, not bytes)",
                 hint="delete small files there (`df -i`), or choose another folder with --to",
             )
+
+
+def check_targets(plans: Sequence[Plan]) -> None:
+    """Raises UsageError when two of `plans` want one name for files that are not known to be
+    the same.
+    """
+    wanted: dict[Path, tuple[Plan, Step]] = {}
+    for plan in plans:
+        for step in plan.steps:
+            other, first = wanted.setdefault(step.target, (plan, step))
+            same = _same_origin(other, plan) or _same_bytes(first.file, step.file)
+            if other is not plan and not same:
+                raise UsageError(
+                    f"{clean(step.target)} is wanted by {other.snapshot.ref} and by "
+                    f"{plan.snapshot.ref}, whose files differ",
+                    hint="give each model a folder of its own: run `modelbay get` once for each, "
+                    "with another --to",
+                )
+
+
+def _same_origin(one: Plan, other: Plan) -> bool:
+    here, there = one.snapshot, other.snapshot
+    return (here.ref.name, here.revision) == (there.ref.name, there.revision)
+
+
+def _same_bytes(one: ModelFile, other: ModelFile) -> bool:
+    shared = any(digest in other.digests for digest in one.digests)
+    return shared and disagreement(one.digests, other.digests) is None
 
 
 def check_writable(plans: Sequence[Plan]) -> None:

@@ -28,6 +28,7 @@ def test_a_source_that_does_not_answer_holds_up_its_own_plan_only(
 ):
     answers = threading.Event()
     file = ModelFile(SafeRelPath.parse("model.bin"), len(SMALL.body), (SMALL.sha256,))
+    many = [ModelFile(SafeRelPath.parse(f"{number}.txt"), len(SMALL.body)) for number in range(40)]
     with FaultServer(SMALL) as server:
 
         def locate(snapshot: Snapshot, _file: ModelFile) -> Location:
@@ -36,12 +37,12 @@ def test_a_source_that_does_not_answer_holds_up_its_own_plan_only(
             return Http(server.url())
 
         plans = []
-        for name in ("org/silent", "org/well"):
+        for name, files in (("org/silent", many), ("org/well", [file])):
             layout = Dir(tmp_path / name)
-            selection = select(fakes.snapshot(name, [file]))
+            selection = select(fakes.snapshot(name, files))
             plans.append((make_plan(selection, layout, held=held_bytes), layout))
         run = Carrier(fetching.engine, MemoryRows(), locate).start(plans)
-        well = run.rows[1]
+        well = run.rows[-1]
         for _ in range(50):
             if well.ending or run.wait(0.1):
                 break
@@ -50,6 +51,7 @@ def test_a_source_that_does_not_answer_holds_up_its_own_plan_only(
         assert run.wait(10)
 
     assert ending == "done"
+    assert {row.ending for row in run.rows} == {"done"}
 
 
 class TestContents:

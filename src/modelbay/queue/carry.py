@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from modelbay.errors import Interrupted, ModelbayError, NotWritable
+from modelbay.errors import Interrupted, ModelbayError, NotWritable, TargetTaken
 from modelbay.library.base import Layout
 from modelbay.location import Location
 from modelbay.plan import MOVES, Action, Plan, Step
@@ -78,7 +78,9 @@ class Run:
     _crew: Crew = field(default_factory=Crew)
     _prepared: dict[int, ModelbayError | None] = field(default_factory=dict)
     _told: dict[int, ModelbayError] = field(default_factory=dict)
-    _gates: dict[int, threading.Lock] = field(default_factory=dict)
+    _asked: set[int] = field(default_factory=set)
+    """Plans whose gate is being asked: their rows hold no carrier meanwhile."""
+    _gate: threading.Condition = field(default_factory=threading.Condition)
     _finished: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -89,7 +91,6 @@ class Run:
         return self._rows.events()
 
     def start(self) -> None:
-        self._gates = {id(plan): threading.Lock() for plan, _ in self.plans}
         limits = self.engine.limits
         waiting = [row.slot for row in self.rows]
         slots: dict[Slot, int] = {
@@ -145,7 +146,7 @@ class Run:
             if slot == "small" and number >= self._crew.size(self.engine.limits.small_jobs):
                 self._rows.await_end(_TICK)
                 continue
-            row = self._rows.claim(slot)
+            row = self._next(slot)
             if row is None:
                 if slot != "link":
                     return
@@ -154,9 +155,19 @@ class Run:
             with self._crew.at_work() if slot == "small" else nullcontext():
                 self._carry_row(row)
 
+    def _next(self, slot: Slot) -> Row | None:
+        """A row that may start, or None. Whoever gets the first of a plan asks its gate; the
+        others of that plan may start once it is known what came of it.
+        """
+        with self._gate:
+            while (row := self._rows.claim(slot, besides=self._asked)) is None and self._asked:
+                self._gate.wait(_TICK)
+            if row is not None and id(row.plan) not in self._prepared:
+                self._asked.add(id(row.plan))
+            return row
+
     def _carry_row(self, row: Row) -> None:
         try:
-            self.switch.check()
             self._prepare(row)
             ending = self._step(row)
         except Interrupted as error:
@@ -183,10 +194,16 @@ class Run:
         A gate that is shut fails every row of the plan with the same error.
         """
         key = id(row.plan)
-        with self._gates[key]:
+        try:
+            self.switch.check()
             if key not in self._prepared:
                 self._prepared[key] = self._prepared_once(row)
-            refusal = self._prepared[key]
+        finally:
+            if key in self._asked:
+                with self._gate:
+                    self._asked.discard(key)
+                    self._gate.notify_all()
+        refusal = self._prepared[key]
         if refusal is not None:
             raise refusal
 
@@ -217,7 +234,13 @@ class Run:
             if step.action is Action.LINK:
                 row.layout.place(snapshot, step, ())
                 return "done"
-            self._fetch(row, step)
+            try:
+                self._fetch(row, step)
+            except TargetTaken:
+                # Another model of this run may have brought the same file meanwhile.
+                if self._replanned(row).action is not Action.KEEP:
+                    raise
+                return "kept"
         return "done"
 
     def _replanned(self, row: Row) -> Step:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -60,8 +60,10 @@ class Rows(Protocol):
 
     def add(self, plan: Plan, layout: Layout) -> Sequence[Row]: ...
     def all(self) -> Sequence[Row]: ...
-    def claim(self, slot: Slot) -> Row | None:
-        """The next row for that slot, now the caller's; None when none may start."""
+    def claim(self, slot: Slot, *, besides: Container[int] = ()) -> Row | None:
+        """The next row for that slot, now the caller's; None when none may start. Those of
+        the plans `besides`, by `id`, may not.
+        """
         ...
 
     def settle(self, row: Row, ending: Ending, error: ModelbayError | None = None) -> None: ...
@@ -122,10 +124,13 @@ class MemoryRows:
     def all(self) -> Sequence[Row]:
         return self._rows
 
-    def claim(self, slot: Slot) -> Row | None:
+    def claim(self, slot: Slot, *, besides: Container[int] = ()) -> Row | None:
         with self._changed:
             waiting = self._waiting[slot]
-            return waiting.popleft() if waiting else None
+            row = next((row for row in waiting if id(row.plan) not in besides), None)
+            if row is not None:
+                waiting.remove(row)
+            return row
 
     def settle(self, row: Row, ending: Ending, error: ModelbayError | None = None) -> None:
         with self._changed:
