@@ -49,6 +49,8 @@ class Plan:
     layout: str
     root: Path
     steps: tuple[Step, ...]
+    model: str = ""
+    """Its id in a lock, or its ref: what tells two plans for one folder apart."""
 
     def of(self, *actions: Action) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.action in actions)

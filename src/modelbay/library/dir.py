@@ -19,15 +19,22 @@ from modelbay.snapshot import ModelFile, Snapshot
 class Dir:
     """The folder `root`, which may be a link and is resolved once.
 
-    `names` gives files another path below the root than they have in the snapshot.
+    `names` gives files another path below the root than they have in the snapshot, `home`
+    is that of the root where several layouts share it.
     """
 
     name = "dir"
 
-    def __init__(self, root: Path, *, names: Mapping[str, SafeRelPath] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        names: Mapping[str, SafeRelPath] | None = None,
+        home: Home | None = None,
+    ) -> None:
         self._root = root.resolve()
         self._names = names or {}
-        self._home = Home(self._root)
+        self._home = home or Home(self._root)
 
     def root(self, snapshot: Snapshot) -> Path:  # noqa: ARG002 - the same for every snapshot
         return self._root

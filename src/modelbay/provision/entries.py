@@ -1,97 +1,127 @@
-"""Provision files: the entries a person wrote (formats.md §2)."""
+"""The tables and short forms below `[models]`, read as entries (formats.md §2)."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from modelbay.errors import FormatError, UsageError
-from modelbay.files import disk_errors
+from modelbay.errors import FormatError, ModelbayError, UnsafeName
+from modelbay.provision.checks import checked
+from modelbay.provision.entry import At, Entry, Later
+from modelbay.provision.factories import Sources
+from modelbay.provision.keys import read_keys
+from modelbay.provision.reading import Written
+from modelbay.refs import ModelRef
+from modelbay.safepath import SafeRelPath
 from modelbay.text import clean
 
-LARGEST: Final = 1 << 20
-LAYOUTS: Final = ("hf-cache", "dir")
+_LATER_SCHEMES: Final = {
+    "civitai": "civitai",
+    "ollama": "ollama",
+    "oci": "oci",
+    "mlflow": "mlflow",
+    "models": "mlflow",
+    "s3": "s3",
+    "git+https": "git-lfs",
+    "git+ssh": "git-lfs",
+    "git+file": "git-lfs",
+    "xet": "git-xet",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One model as asked for. `keys` are the source's own and the choice of files."""
-
-    id: str
-    source: str
-    keys: Mapping[str, object]
-    layout: str
-    dir: str | None = None
-
-    @property
-    def choice(self) -> dict[str, Any]:
-        """The keyword arguments of a selection that `keys` mean."""
-        files = self.keys.get("files", [self.keys["file"]] if "file" in self.keys else ())
-        # A mock is told its files, and makes them; it has nothing to choose from.
-        include = () if self.source == "mock" else [str(name) for name in _listed(files)]
-        return {
-            "include": [*include, *map(str, _listed(self.keys.get("include", ())))],
-            "exclude": [str(glob) for glob in _listed(self.keys.get("exclude", ()))],
-            "variant": self.keys.get("variant"),
-        }
-
-
-def _listed(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def read_provision(path: Path) -> tuple[Entry, ...]:
-    """The entries of `path` in the order of their ids. Raises FormatError, DiskError."""
-    with disk_errors(path):
-        raw = path.read_bytes()
-    document = parsed(raw, path)
-    return tuple(sorted(_entries(document, path), key=lambda entry: entry.id))
-
-
-def parsed(raw: bytes, path: Path) -> dict[str, Any]:
-    """TOML of at most 1 MiB. Raises FormatError with file, line and column."""
-    try:
-        if len(raw) > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST >> 20} MiB")  # noqa: TRY301 - one sentence for all faults
-        return tomllib.loads(raw.decode())
-    except (ValueError, RecursionError) as error:
-        raise FormatError(
-            f"{clean(path)} cannot be read as TOML: {clean(error, limit=300)}",
-            hint="mend that place, then run the same command again",
-        ) from error
-
-
-def _entries(document: Mapping[str, Any], path: Path) -> Iterator[Entry]:
-    models = document.get("models")
+def entries_of(written: Written, sources: Sources) -> Iterator[Entry | Later]:
+    """The entries as they stand. Raises FormatError."""
+    models = written.document.get("models")
     if not isinstance(models, dict) or not models:
-        raise FormatError(
-            f"{clean(path)} names no model",
-            hint="write a table such as [models.llm.qwen] with source and repo",
+        written.refuse(
+            ("models",), "it names no model", "write a table such as [models.llm.qwen] with source"
         )
     for category, several in models.items():
         if not isinstance(several, dict):
-            raise FormatError(
-                f"{clean(path)}: models.{clean(category)} is not a table of models",
-                hint=f"write [models.{clean(category)}.NAME]",
+            written.refuse(
+                ("models", category),
+                f"models.{clean(category)} is not a table of models",
+                f"write [models.{clean(category)}.NAME]",
             )
-        for name, keys in several.items():
-            yield _entry(f"{category}/{name}", keys, path)
+        for name, value in several.items():
+            at = ("models", category, name)
+            _refuse_unsafe(written, at)
+            yield _entry(written, at, value, sources)
 
 
-def _entry(ident: str, keys: object, path: Path) -> Entry:
-    if not isinstance(keys, dict) or not isinstance(keys.get("source"), str):
-        raise FormatError(
-            f"{clean(path)}: {clean(ident)} names no source",
-            hint='write source = "huggingface", "url" or "mock"',
+def _refuse_unsafe(written: Written, at: At) -> None:
+    for part in at[1:]:
+        try:
+            SafeRelPath.component(part)
+        except UnsafeName:
+            written.refuse(
+                at,
+                f"{clean(part, limit=160)!r} cannot be the name of a folder",
+                "choose a category and a name without / and other marks",
+            )
+
+
+def _entry(written: Written, at: At, value: object, sources: Sources) -> Entry | Later:
+    ident = f"{at[1]}/{at[2]}"
+    ref = None
+    if isinstance(value, str):
+        later = _LATER_SCHEMES.get(value.partition(":")[0])
+        short = sources.short(value)
+        if short is None and later is not None:
+            return Later(ident, later)
+        if short is None:
+            ref = _ref(written, at, value, sources)
+            short = (ref.source, {})
+        value = {"source": short[0], **short[1]}
+    if not isinstance(value, dict):
+        written.refuse(
+            at, f"{'.'.join(at)} is no model", "write a table with source, or a ref in quotes"
         )
-    layout = keys.get("layout")
-    if layout not in LAYOUTS:
-        raise UsageError(
-            f"{clean(path)}: {clean(ident)} asks for the layout {clean(layout or 'folders')!r}, "
-            "which is not in this version yet",
-            hint='write layout = "hf-cache", or layout = "dir" and dir = "…"',
+    named, own = _source_of(written, at, value)
+    source, shared = sources.resolved(written, at, named)
+    if source not in sources.known.names:
+        return Later(ident, source)
+    options = sources.known.options(source)
+    keys = read_keys(written, ("sources", named), shared, options)
+    keys |= read_keys(written, at, own, options)
+    if ref is None:
+        _refuse_missing(written, at, keys, source, sources)
+    return checked(written, at, Entry(ident, source, keys, ref=None if ref is None else str(ref)))
+
+
+def _ref(written: Written, at: At, text: str, sources: Sources) -> ModelRef:
+    try:
+        return sources.known.parse(text)
+    except ModelbayError as error:
+        raise FormatError(f"{written.where(*at)}: {error}", hint=error.hint) from error
+
+
+def _source_of(written: Written, at: At, table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name that stands for the source, and the other keys. `source.huggingface.repo = "…"`
+    is the same as `source = "huggingface"` and `repo = "…"`.
+    """
+    own = {key: value for key, value in table.items() if key != "source"}
+    named = table.get("source")
+    if isinstance(named, dict) and len(named) == 1:
+        ((name, inner),) = named.items()
+        if isinstance(inner, dict):
+            return name, {**inner, **own}
+    if named is None and "url" in own:
+        return "url", own
+    if not isinstance(named, str):
+        written.refuse(
+            at,
+            f"{clean('.'.join(at))} names no source",
+            'write source = "huggingface", or another source',
         )
-    own = {key: value for key, value in keys.items() if key not in {"source", "layout", "dir"}}
-    folder = str(keys.get("dir", ident)) if layout == "dir" else None
-    return Entry(ident, keys["source"], own, str(layout), folder)
+    return named, own
+
+
+def _refuse_missing(
+    written: Written, at: At, keys: Mapping[str, Any], source: str, sources: Sources
+) -> None:
+    for option in sources.known.options(source):
+        if option.required and option.name not in keys:
+            written.refuse(
+                at,
+                f"{clean('.'.join(at))} has no {option.name}, which {source} needs",
+                f'write {option.name} = "…": {option.help}',
+            )

@@ -1,7 +1,7 @@
 """What every source gives, and nothing that moves bytes."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from modelbay.credentials import Credentials
@@ -29,6 +29,8 @@ class Means:
     credentials: Credentials
     endpoint: str | None = None
     """The endpoint the user configured for this source; None means its public one."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What an entry adds to requests for its own address."""
 
 
 class Source(RefForm, Protocol):
@@ -42,7 +44,7 @@ class Source(RefForm, Protocol):
         ...
 
     def search(self, query: Query) -> Iterator[Hit]:
-        """Hits as they come. Raises UsageError where the service has no search."""
+        """Hits as they come. Raises NoSearch where the service has none."""
         ...
 
     def resolve(self, ref: ModelRef) -> Snapshot:

@@ -11,6 +11,7 @@ from modelbay.errors import (
     LoginPage,
     ModelbayError,
     ModelNotFound,
+    NoSearch,
     RefError,
     ServerTrouble,
     UsageError,
@@ -73,16 +74,16 @@ class Url:
         return parse(url, (self,))
 
     def search(self, query: Query) -> Iterator[Hit]:
-        raise UsageError(
+        raise NoSearch(
             f"plain addresses cannot be searched for {clean(query.text, limit=100)!r}",
             hint="search another source: `modelbay search --source huggingface …`",
         )
 
     def resolve(self, ref: ModelRef) -> Snapshot:
         """Asks for one byte. Raises NotFound, AccessError, LoginPage, NetworkError."""
-        url = _address(ref)
+        url = ref.address or str(ref)
         credential = self._means.credentials.find(self.name, url)
-        answer = self._means.client.probe(url, credential=credential)
+        answer = self._means.client.probe(url, headers=self._means.headers, credential=credential)
         if answer.status not in {200, 206} and _size(answer) != 0:
             raise self._refusal(answer, url, credential)
         _refuse_page(answer, url)
@@ -98,22 +99,19 @@ class Url:
         )
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Http:
-        url = snapshot.table.get("url") or _address(snapshot.ref)
+        url = snapshot.table.get("url") or snapshot.ref.address or str(snapshot.ref)
         credential = self._means.credentials.find(self.name, url)
 
         def explain(status: int, headers: Mapping[str, str], start: str) -> ModelbayError:
             return self._refusal(Answer(status, url, start.encode(), headers), url, credential)
 
-        return Http(url, credential=credential, explain=explain, etag=file.etag)
+        return Http(
+            url, self._means.headers, credential=credential, explain=explain, etag=file.etag
+        )
 
     def _refusal(self, answer: Answer, url: str, credential: Credential | None) -> ModelbayError:
         variable = self._means.credentials.variable(self.name, url)
         return _refusal(answer.status, shown_url(url), credential, variable)
-
-
-def _address(ref: ModelRef) -> str:
-    """The address alone: a ref may begin with `url:` to keep it from other sources."""
-    return f"{ref.scheme.rpartition(':')[2]}://{ref.name}"
 
 
 def _canonical(scheme: str, address: str) -> str:

@@ -1,0 +1,61 @@
+"""The folders of an application that reads models by where they lie."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelbay.library.base import Place
+from modelbay.library.dir import Dir
+from modelbay.library.folders import Mapped, mapped
+from modelbay.library.home import Home
+from modelbay.safepath import SafeRelPath
+from modelbay.snapshot import ModelFile, Snapshot
+
+_BESIDE = "../"
+
+
+class Folders(Dir):
+    """One model below an application's models folder; all of them share that folder's `Home`.
+
+    Where the application keeps a category beside its models folder (`../embeddings`), the
+    folder that holds both is the one that no link is followed below.
+    """
+
+    name = "folders"
+
+    def __init__(self, home: Home, where: Mapped, *, own: str | None = None) -> None:
+        super().__init__(home.base, names=where.names, home=home)
+        self._where = where
+        self._own = own
+        self._folder = SafeRelPath.parse(where.folder.removeprefix(_BESIDE))
+
+    def holding(self, files: Sequence[ModelFile]) -> "Folders":
+        """The layout for exactly these files: where a folder of its `own` was meant for a
+        model of several, they go there. Raises UsageError.
+        """
+        if self._own is None:
+            return self
+        where = mapped(self._where.folder, self._own, files, None, own=True)
+        return Folders(self._home, where)
+
+    def root(self, snapshot: Snapshot) -> Path:  # noqa: ARG002 - the same for every snapshot
+        return self._root / self._folder
+
+    def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
+        target = self._root / self._folder / self._names.get(file.path, file.path)
+        return Place(target, target, self._home.part_of(snapshot, file, target))
+
+
+class Homes:
+    """The `.modelbay` folder of each root, one object for all models that go below it: what
+    one of them brought, the next can link.
+    """
+
+    def __init__(self) -> None:
+        self._homes: dict[Path, Home] = {}
+
+    def layout(self, root: Path, where: Mapped, *, own: str | None = None) -> Folders:
+        """The layout for one model. `root` may be a link, and is resolved here."""
+        base = root.resolve()
+        if where.folder.startswith(_BESIDE):
+            base = base.parent
+        return Folders(self._homes.setdefault(base, Home(base)), where, own=own)

@@ -1,0 +1,80 @@
+"""The sources of one session, each made when it is first asked for."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from modelbay import sources
+from modelbay.credentials import Credentials
+from modelbay.errors import UsageError
+from modelbay.http import Client
+from modelbay.location import Location, Other
+from modelbay.refs import ModelRef, parse
+from modelbay.selection import select
+from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.sources.base import Means, Source
+
+_DEEPEST = 3
+"""How many times a source may name another one (design.md §2)."""
+
+
+class Loaded:
+    """Sources by name, and those that an entry needs for its own credentials or headers."""
+
+    def __init__(
+        self, client: Client, credentials: Credentials, endpoints: Mapping[str, str]
+    ) -> None:
+        self._means = Means(client, credentials)
+        self._endpoints = endpoints
+        self._sources: dict[str, Source] = {}
+        self._own: dict[str, Source] = {}
+
+    def get(self, name: str) -> Source:
+        """The source called `name`. Raises UsageError."""
+        if name not in self._sources:
+            means = replace(self._means, endpoint=self._endpoints.get(name))
+            self._sources[name] = sources.load(name)(means)
+        return self._sources[name]
+
+    def parse(self, text: str) -> ModelRef:
+        """The canonical ref that `text` means to one of them. Raises RefError."""
+        return parse(text, [self.get(name) for name in sources.names()])
+
+    def ref_of(self, name: str, original: Mapping[str, object]) -> ModelRef:
+        """What an entry's keys mean, or the ref that its short form was. Raises UsageError."""
+        if "ref" in original:
+            return self.parse(str(original["ref"]))
+        keys = {k: list(v) if isinstance(v, tuple) else v for k, v in original.items()}
+        return self.get(name).ref_of(keys)
+
+    def bind(self, ref: ModelRef, auth: Mapping[str, object], headers: Mapping[str, str]) -> None:
+        """From now on `ref` is asked for with an entry's own credentials and headers."""
+        if auth or headers:
+            means = Means(
+                self._means.client,
+                self._means.credentials.owned(auth or None),
+                self._endpoints.get(ref.source),
+                headers,
+            )
+            self._own[str(ref)] = sources.load(ref.source)(means)
+
+    def resolve(self, ref: ModelRef) -> Snapshot:
+        """What `ref` means now. Raises NotFound, AccessError, NetworkError, UnsafeName."""
+        own = self._own.get(str(ref))
+        snapshot = (own or self.get(ref.source)).resolve(ref)
+        if own is not None:
+            self._own[str(snapshot.ref)] = own
+        return snapshot
+
+    def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
+        """Where a file can be had, whichever source has it in the end."""
+        for _ in range(_DEEPEST + 1):
+            source = self._own.get(str(snapshot.ref)) or self.get(snapshot.ref.source)
+            location = source.locate(snapshot, file)
+            if not isinstance(location, Other):
+                return location
+            snapshot = self.resolve(location.ref)
+            file = select(snapshot, path=location.ref.path).files[0]
+        raise UsageError(
+            f"{snapshot.ref} is passed on from source to source more than {_DEEPEST} times",
+            hint="name the model at the source that has its bytes",
+        )
