@@ -182,6 +182,13 @@ def test_a_hostile_name_in_a_listing_is_refused_and_nothing_is_written(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_search_that_a_source_does_not_understand_is_told(hub: Hub, tmp_path: Path):
+    with Bay.open(environ=environment(hub, tmp_path)) as bay:
+        found = list(bay.search(Query("llm", sort="colour")))
+
+    assert [type(one) for one in found] == [UsageError]
+
+
 def test_a_search_meets_every_page_and_a_source_that_is_down_is_one_more_result(
     hub: Hub, tmp_path: Path
 ):

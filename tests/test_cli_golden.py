@@ -10,11 +10,11 @@ import pytest
 from modelbay.cli import run
 from modelbay.errors import (
     Gated,
+    ModelbayError,
     ModelNotFound,
     NoSpace,
     RefError,
     Unreachable,
-    UsageError,
     WrongBytes,
 )
 from modelbay.plan import Action
@@ -193,6 +193,19 @@ def test_a_failed_file_is_named_with_its_code(bay: FakeBay) -> None:
         "  → try again",
         "Got 0 of 1 model, 4 files, 12.7 GB: 1 fetched, 1 linked, 1 kept, 1 failed in 2.0 s (2.3 GB/s)",
     ]
+
+
+def test_a_bug_in_one_file_exits_70_with_the_path_of_the_log(bay: FakeBay) -> None:
+    caught = ModelbayError("model-Q4_K_M.gguf: LookupError: a bug of that source")
+    caught.__cause__ = LookupError("a bug of that source")
+    bay.errors = {"model-Q4_K_M.gguf": caught}
+
+    ran = Ran(bay, "get", "org/model", "--json", MODELBAY_STATE_DIR=str(bay.root / "state"))
+
+    log = next(bay.root.rglob("modelbay.log"))
+    assert ran.code == 70
+    assert "LookupError: a bug of that source" in log.read_text()
+    assert str(log).replace(ran.root, "/R") in json.loads(ran.out)["error"]["hint"]
 
 
 def test_an_error_that_all_files_share_is_named_once_for_the_model(bay: FakeBay) -> None:
@@ -428,7 +441,7 @@ def test_search_hands_every_filter_to_the_bay(bay: FakeBay) -> None:
 
 
 def test_search_fails_when_every_source_is_down(bay: FakeBay) -> None:
-    bay.hits = [Unreachable("a cannot be reached"), UsageError("b has no search")]
+    bay.hits = [Unreachable("a cannot be reached")]
 
     ran = Ran(bay, "search", "q")
 

@@ -292,7 +292,7 @@ def test_replacing_is_asked_about_and_no_means_nothing_happens(tmp_path: Path) -
     code, shown = on_a_terminal(tmp_path, 24, 80, typed=b"n\n", ACTION="replace")
 
     assert code == 130
-    assert "replace 1 file that modelbay placed? [y/N]: " in shown
+    assert "put 1 old file into the trash? [y/N]: " in shown
     assert "error: nothing was fetched" in shown
     assert "Got" not in shown
 
@@ -362,7 +362,8 @@ def test_doctor_says_what_it_tried(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         code, out = doctor(tmp_path, HF_ENDPOINT=endpoint, HF_TOKEN="hf_abcdefgh", TERM="xterm",
-                           HTTPS_PROXY="http://me:hunter2@proxy.example:3128")  # fmt: skip
+                           HTTPS_PROXY="http://me:hunter2@proxy.example:3128",
+                           HTTP_PROXY="me:hunter2@proxy.example:3128")  # fmt: skip
 
     assert code == 0
     assert re.search(
@@ -370,6 +371,7 @@ def test_doctor_says_what_it_tried(tmp_path: Path) -> None:
     )
     assert f"from HF_TOKEN, sent to {endpoint} only" in out
     assert "HTTPS_PROXY=http://***@proxy.example:3128" in out
+    assert "HTTP_PROXY=***@proxy.example:3128" in out
     assert re.search(
         r"^ok    hub cache +.*free; can .*hardlink, symlink, flock$", out, re.MULTILINE
     )

@@ -5,7 +5,7 @@ found), a `hint` with the next step as an exact command or key, and a stable
 `code` that programs may compare. Anything that is not a `ModelbayError` is a bug.
 
     ModelbayError
-      UsageError        RefError, FormatError
+      UsageError        RefError, FormatError, NoSearch
       AccessError       CredentialMissing, CredentialRefused, Gated, LoginPage
       PolicyError
       IntegrityError    WrongBytes, UpstreamChanged, UnsafeName
@@ -41,6 +41,12 @@ class FormatError(UsageError):
     """A file is not what it should be."""
 
     code = "format-unreadable"
+
+
+class NoSearch(UsageError):
+    """A source that has no search was asked for one."""
+
+    code = "no-search"
 
 
 class AccessError(ModelbayError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
 from urllib.parse import parse_qsl, quote, unquote
 
-from modelbay.errors import RefError, UnsafeName
+from modelbay.errors import RefError
 from modelbay.text import clean
 
 LONGEST_REF: Final = 4096
@@ -209,5 +209,8 @@ def checked_path(parts: Iterable[str], text: str) -> str | None:
     """The decoded path inside a snapshot, or None when there is none."""
     plain = [checked_part(part, "path", text) for part in parts]
     if any("/" in part for part in plain):
-        raise UnsafeName(f"{clean(text, limit=200)!r} hides a slash in a path part")
+        raise RefError(
+            f"{clean(text, limit=200)!r} hides a slash in a part of its path",
+            hint="write the slash as it is, or copy the path from `modelbay show`",
+        )
     return "/".join(plain) or None

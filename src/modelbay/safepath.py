@@ -83,7 +83,8 @@ def _check(component: str, whole: str) -> None:
 def _refuse(text: str, why: str) -> NoReturn:
     raise UnsafeName(
         f"the file name {clean(text, limit=160)!r} cannot be used: {why}",
-        hint="nothing was written; leave that file out with --exclude and tell its publisher",
+        hint="nothing was written, and no other file of it either: tell its publisher, or ask "
+        "for a revision without that name (…@REVISION)",
     )
 
 

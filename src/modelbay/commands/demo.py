@@ -111,7 +111,7 @@ def _show(face: Face, folder: Path, endpoint: str) -> int:
             face.say(*plan_lines(plan, words))
         face.say(total_line(plans, words))
         report = follow(bay.carry(plans), watch_for(face, "auto"))
-        if not failures_of(report):
+        if not any(outcome.failed for outcome in report.outcomes):
             began = time.monotonic()
             checked = bay.verify(plans)
             seconds = time.monotonic() - began
@@ -124,7 +124,7 @@ def _show(face: Face, folder: Path, endpoint: str) -> int:
 
 
 def _end(face: Face, report: Report) -> int:
-    failures = failures_of(report)
+    failures = failures_of(report, face.environ)
     say_failures(face, failures)
     face.say(last_line("Synced", report, face.words))
     return code_of(report, failures)
@@ -171,4 +171,4 @@ def _carry(environ: Mapping[str, str], lock: Path) -> int:
         run = bay.carry(plans)
         while not run.wait(1.0):
             pass
-        return 0 if not failures_of(run.report()) else 70
+        return 70 if any(outcome.failed for outcome in run.report().outcomes) else 0

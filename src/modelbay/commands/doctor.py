@@ -197,9 +197,10 @@ def _variables(
 
 
 def _shown(value: str) -> str:
-    """An address without its user and password."""
+    """An address without its user and password, with or without a scheme."""
     head, at, tail = value.rpartition("@")
-    return clean(f"{head.partition('//')[0]}//***@{tail}" if at else value, limit=200)
+    scheme, slashes, _ = head.partition("//")
+    return clean(f"{scheme if slashes else ''}{slashes}***@{tail}" if at else value, limit=200)
 
 
 def _terminal(face: Face) -> Check:

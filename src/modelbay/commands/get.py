@@ -36,16 +36,15 @@ from modelbay.refs import ModelRef
 
 LAYOUTS = ("hf-cache", "folders", "ollama", "dir")
 _EPILOG = """\b
-Without --layout, --to or --category: Hub models go to the Hub's cache, CivitAI models to
-the folders of your application, Ollama models to Ollama's store, anything else to the
-current directory. The first line of the plan says where.
+Without --layout, --to or --category: Hub models go to the Hub's cache, anything else to
+the current directory. The first line of the plan says where.
 
 \b
 Examples:
   modelbay get Qwen/Qwen3-0.6B
   modelbay get hf://org/name@main --include '*.safetensors' --exclude 'onnx/'
   modelbay get hf://org/name-GGUF --variant Q4_K_M --to ./models
-  modelbay get civitai://58390 --category lora
+  modelbay get https://example.com/model.safetensors --to ./models
   modelbay get hf://org/name --dry-run --json
 """
 
@@ -210,7 +209,7 @@ def _show_report(
         say_failures(face, before)
         return planned_code((), before)
     words = face.words
-    failures = [*before, *failures_of(report)]
+    failures = [*before, *failures_of(report, face.environ)]
     if as_json:
         face.give_json(report_document(report, failures))
     else:

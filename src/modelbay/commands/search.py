@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from modelbay.errors import ModelbayError, UsageError
+from modelbay.errors import ModelbayError
 from modelbay.output.exits import error_document, exit_code, hint_lines, worst
 from modelbay.output.face import Face
 from modelbay.output.words import Words
@@ -53,14 +53,13 @@ def command(face: Face, /, *, sources: Sequence[str], as_json: bool, **asked: An
                     face.out.flush()
             else:
                 errors.append(found)
-    failing = [error for error in errors if sources or not isinstance(error, UsageError)]
     if as_json:
-        face.give_json(_document(hits, failing))
-    for error in failing:
+        face.give_json(_document(hits, errors))
+    for error in errors:
         face.say(f"warning: {clean(error)}", *hint_lines(error, face.words))
-    if not hits and not failing:
+    if not hits and not errors:
         face.say(f"nothing was found for {clean(query.text)!r}")
-    return worst(map(exit_code, failing)) if not hits else 0
+    return worst(map(exit_code, errors)) if not hits else 0
 
 
 def _document(hits: Sequence[Hit], errors: Sequence[ModelbayError]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def question(plans: Sequence[Plan], words: Words) -> str | None:
     coming, free = sum(plan.bytes_to_fetch for plan in plans), free_bytes(plans)
     if free is not None and coming > free:
         return f"{words.size(coming)} to come and only {words.size(free)} free: go on?"
-    return f"replace {count(replaced, 'file')} that modelbay placed?" if replaced else None
+    return f"put {count(replaced, 'old file')} into the trash?" if replaced else None
 
 
 def short(revision: str) -> str:

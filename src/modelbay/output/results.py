@@ -1,11 +1,19 @@
 """What became of a run: the last lines for people, the document for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelbay.errors import ModelbayError
-from modelbay.output.exits import TARGET_TAKEN, error_document, exit_code, hint_lines, worst
+from modelbay.output.exits import (
+    BUG,
+    TARGET_TAKEN,
+    bug,
+    error_document,
+    exit_code,
+    hint_lines,
+    worst,
+)
 from modelbay.output.face import Face
 from modelbay.output.plans import plan_document
 from modelbay.output.protocols import Outcome, Report
@@ -32,18 +40,28 @@ class Failure:
         return {"ref": self.ref, "path": self.path, "error": error_document(self.error)}
 
 
-def failures_of(report: Report) -> list[Failure]:
-    """Each once: an error that several files share is their model's (a gate that is shut)."""
+def failures_of(report: Report, environ: Mapping[str, str]) -> list[Failure]:
+    """Each once: an error that several files share is their model's (a gate that is shut). A
+    bug is written to the log.
+    """
     found: list[Failure] = []
+    seen: set[int] = set()
     for outcome in report.outcomes:
         ref = str(outcome.plan.snapshot.ref)
         errors = [row.error for row in outcome.failed]
         for row in outcome.failed:
-            if row.error is None or any(row.error is known.error for known in found):
+            if row.error is None or id(row.error) in seen:
                 continue
+            seen.add(id(row.error))
             shared = sum(error is row.error for error in errors) > 1
-            found.append(Failure(ref, row.error, None if shared else row.name))
+            error = _logged(row.error, environ) if len(found) < FAILURES_NAMED else row.error
+            found.append(Failure(ref, error, None if shared else row.name))
     return found
+
+
+def _logged(error: ModelbayError, environ: Mapping[str, str]) -> ModelbayError:
+    cause = error.__cause__
+    return bug(cause, environ) if exit_code(error) == BUG and cause is not None else error
 
 
 def say_failures(face: Face, failures: Sequence[Failure]) -> None:

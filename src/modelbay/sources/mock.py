@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from modelbay.digest import Digest
-from modelbay.errors import FileNotFound, RefError, RevisionNotFound, UsageError
+from modelbay.errors import FileNotFound, NoSearch, RefError, RevisionNotFound, UsageError
 from modelbay.location import OpenAt, Stream
 from modelbay.refs import ModelRef, RawRef, checked_part, checked_path
 from modelbay.safepath import SafeRelPath, refuse_clashes
@@ -90,7 +90,7 @@ class Mock:
         return self.read_ref(raw).at(None if sha is None else str(sha))
 
     def search(self, query: Query) -> Iterator[Hit]:
-        raise UsageError(
+        raise NoSearch(
             f"mock models cannot be searched for {clean(query.text, limit=100)!r}",
             hint="name one: mock://org/model",
         )
