@@ -20,7 +20,7 @@ from modelbay.transfer.pieces import PieceMap
 from modelbay.transfer.ranged import Ranged
 from tests.faults import catalogue
 from tests.faults.harness import SMALL, Fetching
-from tests.faults.server import MIB, Content, FaultServer, noise
+from tests.faults.server import MIB, Content, Exchange, FaultServer, noise, other_version
 
 LARGE = Content(noise(5 * MIB, seed=9))
 
@@ -46,6 +46,26 @@ def test_wrong_bytes_lie_in_quarantine_until_the_right_ones_came(
     with FaultServer(content) as server:
         assert fetching.get(server, content).bytes == content.body
     assert not kept.exists()
+
+
+def test_a_server_that_takes_no_notice_of_if_range_gives_no_joined_file(fetching: Fetching):
+    newer = other_version(LARGE)
+
+    def careless(exchange: Exchange) -> None:
+        request = exchange.request
+        request.headers = tuple(pair for pair in request.headers if pair[0] != "if-range")
+        exchange.deliver(exchange.reply(newer if exchange.server.sent > MIB else LARGE))
+
+    with FaultServer(LARGE, careless) as server:
+        outcome = fetching.get(server, LARGE, digests=())
+
+    assert outcome.bytes == newer.body
+
+
+def test_a_range_that_starts_elsewhere_is_not_used_where_no_hash_would_tell(fetching: Fetching):
+    fault = catalogue.on_resume(catalogue.first(2, catalogue.shifted_range(1000)))
+    with FaultServer(LARGE, fault) as server:
+        assert fetching.get(server, LARGE, digests=()).bytes == LARGE.body
 
 
 def test_a_part_that_is_a_planted_link_is_not_written_through(fetching: Fetching):
