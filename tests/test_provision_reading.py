@@ -262,10 +262,12 @@ def test_an_entry_written_from_what_was_read_is_read_as_the_same(
     assert read(written(again), tmp_path).entries == first.entries
 
 
-def test_ten_thousand_entries_are_read_in_a_few_seconds(tmp_path: Path):
-    text = "".join(f'[models.lora.m{n}]\nurl = "https://host/{n}"\n' for n in range(10_000))
+def test_ten_thousand_entries_with_a_note_each_are_told_at_their_lines(tmp_path: Path):
+    entry = '[models.lora.m{0}]\nurl = "https://host/{0}"\nurls = "https://other/{0}"\n'
+    provision = read("".join(map(entry.format, range(10_000))), tmp_path)
 
-    assert len(read(text, tmp_path).entries) == 10_000
+    assert len(provision.entries) == 10_000
+    assert provision.notes[-1].startswith(f"{tmp_path}/a.toml:29998:2: lora/m9999 has urls")
 
 
 def test_keys_of_sources_that_are_not_here_yet_stop_nobody_from_reading_the_rest(tmp_path: Path):

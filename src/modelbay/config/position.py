@@ -1,7 +1,7 @@
 """Where in a TOML text a key is set; the reader of the standard library does not tell."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 
 def position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
@@ -9,15 +9,23 @@ def position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
 
     The place of the longest part of `keys` that is found; (1, 1) when none is.
     """
-    best, place = 0, (1, 1)
-    for found, line, column in _keys_in(text):
-        shared = next(
-            (n for n, pair in enumerate(zip(found, keys, strict=False)) if pair[0] != pair[1]),
-            min(len(found), len(keys)),
-        )
-        if shared > best and shared == len(found):
-            best, place = shared, (line, column)
-    return place
+    return nearest(places(text), keys)
+
+
+def places(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Line and column, from 1, of every key and table, where it is first set."""
+    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    for keys, line, column in _keys_in(text):
+        found.setdefault(keys, (line, column))
+    return found
+
+
+def nearest(
+    known: Mapping[tuple[str, ...], tuple[int, int]], keys: tuple[str, ...]
+) -> tuple[int, int]:
+    """The place of the longest part of `keys` that is known; (1, 1) when none is."""
+    parts = (keys[:length] for length in range(len(keys), 0, -1))
+    return next((known[part] for part in parts if part in known), (1, 1))
 
 
 _TABLE = re.compile(r"\s*\[\[?([^\]]+)\]")

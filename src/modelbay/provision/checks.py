@@ -63,9 +63,9 @@ def _check_names(written: Written, at: At, entry: Entry, layout: str) -> None:
         except UnsafeName as error:
             raise FormatError(
                 f"{written.where(*at, key)}: {clean('.'.join(at))}.{key}: {error}",
-                hint=f"write {key} as plain names: a folder below the workspace, or one file's name",
+                hint=f"write {key} as plain names, without .. and other marks",
             ) from error
-    if "file" in entry.keys and "files" in entry.keys and entry.source != "mock":
+    if "file" in entry.keys and "files" in entry.keys:
         written.refuse(
             (*at, "files"),
             f"{clean('.'.join(at))} has both file and files",

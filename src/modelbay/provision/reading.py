@@ -3,12 +3,12 @@
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
-from modelbay.config.position import position
+from modelbay.config.position import nearest, places
 from modelbay.errors import FormatError
 from modelbay.files import disk_errors
 from modelbay.text import clean
@@ -24,6 +24,7 @@ class Written:
     path: Path
     text: str
     document: dict[str, Any]
+    _places: dict[tuple[str, ...], tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, path: Path, *, largest: int | None = LARGEST) -> Self:
@@ -49,11 +50,17 @@ class Written:
 
     def where(self, *keys: str) -> str:
         """`file:line:column` of `keys`, or of the longest part of them that is there."""
-        line, column = position(self.text, keys)
+        line, column = self._position(keys)
         return f"{clean(self.path)}:{line}:{column}"
 
     def line(self, *keys: str) -> int:
-        return position(self.text, keys)[0]
+        return self._position(keys)[0]
+
+    def _position(self, keys: tuple[str, ...]) -> tuple[int, int]:
+        if not self._places:
+            # Looked for once: a file may have a note for every entry.
+            self._places.update(places(self.text))
+        return nearest(self._places, keys)
 
     def refuse(self, keys: Iterable[str], sentence: str, hint: str) -> NoReturn:
         """Raises FormatError at `keys`."""
