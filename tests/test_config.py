@@ -294,14 +294,3 @@ def test_the_hub_cache_is_found_as_the_hub_finds_it(
     environ: dict[str, str], variables: dict[str, str], expected: str
 ) -> None:
     assert paths.hub_cache(environ | variables) == Path(expected)
-
-
-def test_a_probe_says_what_a_volume_can_do_and_leaves_nothing(tmp_path: Path) -> None:
-    found = paths.probe(tmp_path / "not" / "there")
-
-    assert found.writable
-    assert found.symlink
-    assert found.flock
-    assert found.free is not None
-    assert found.trouble == ""
-    assert list(tmp_path.iterdir()) == []

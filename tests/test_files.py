@@ -23,6 +23,7 @@ from modelbay.files import (
     hash_file,
     locked,
     point,
+    probe,
     publish_new,
     write_atomic,
 )
@@ -343,3 +344,14 @@ def test_a_lock_through_a_link_is_not_taken(tmp_path: Path):
         pass
 
     assert (tmp_path / "canary").read_bytes() == b"canary"
+
+
+def test_a_probe_says_what_a_volume_can_do_and_leaves_nothing(tmp_path: Path) -> None:
+    found = probe(tmp_path / "not" / "there")
+
+    assert found.writable
+    assert found.symlink
+    assert found.flock
+    assert found.free is not None
+    assert found.trouble == ""
+    assert list(tmp_path.iterdir()) == []

@@ -1,31 +1,23 @@
-"""Where state, settings, data and the workspace lie, and what a volume can do.
+"""Where state, settings, data and the workspace lie.
 
 The environment is passed in, so that a test, a container and a second user in one
 process each get their own answer.
 """
 
-import fcntl
 import os
 import platform
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Final, Literal
 
 from modelbay.errors import UsageError
-from modelbay.text import clean
 
 APP: Final = "modelbay"
 CONTAINER_WORKSPACE: Final = Path("/workspace")
 _XDG: Final = {"state": ".local/state", "config": ".config", "data": ".local/share"}
-_FICLONE: Final = 0x40049409
-"""`ioctl(2)` request of Linux that clones a file's extents (linux/fs.h)."""
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -120,68 +112,3 @@ def _user_dir(kind: Literal["state", "config", "data"], environ: Mapping[str, st
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()).strip(".-")[:64] or "localhost"
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """What the file system under a folder can do, tried with files of our own."""
-
-    folder: Path
-    free: int | None = None
-    total: int | None = None
-    writable: bool = False
-    symlink: bool = False
-    hardlink: bool = False
-    reflink: bool = False
-    flock: bool = False
-    trouble: str = ""
-
-
-def probe(folder: Path) -> Volume:
-    """Tries links and locks in a temporary folder at `folder` or its nearest parent.
-
-    Makes and removes that temporary folder, nothing else; never raises OSError.
-    """
-    standing = folder
-    while not standing.is_dir() and standing != standing.parent:
-        standing = standing.parent
-    found = Volume(folder)
-    try:
-        usage = shutil.disk_usage(standing)
-        found = replace(found, free=usage.free, total=usage.total)
-        with tempfile.TemporaryDirectory(prefix=".modelbay-probe-", dir=standing) as room:
-            return _tried(found, Path(room))
-    except OSError as error:
-        return replace(found, trouble=clean(error.strerror or error))
-
-
-def _tried(volume: Volume, room: Path) -> Volume:
-    here = room / "here"
-    here.write_bytes(b"modelbay")
-    return replace(
-        volume,
-        writable=True,
-        symlink=_works(lambda: (room / "symlink").symlink_to(here)),
-        hardlink=_works(lambda: (room / "hardlink").hardlink_to(here)),
-        reflink=_works(lambda: _clone(here, room / "reflink")),
-        flock=_works(lambda: _lock(here)),
-    )
-
-
-def _works(attempt: Callable[[], object]) -> bool:
-    with suppress(OSError):
-        attempt()
-        return True
-    return False
-
-
-def _clone(source: Path, target: Path) -> None:
-    if sys.platform == "darwin":
-        raise OSError("clonefile(2) has no door in the standard library")
-    with source.open("rb") as old, target.open("wb") as new:
-        fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-
-
-def _lock(path: Path) -> None:
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,14 +4,13 @@ The planner looks and hashes; it writes nothing, so that a dry run and a real on
 same plan.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelbay.digest import Algorithm, Digest, disagreement, find
 from modelbay.errors import NoSpace, NotWritable, UsageError
-from modelbay.files import disk_errors
+from modelbay.files import disk_errors, may_write, room, standing
 from modelbay.library.base import Layout, Place, Standing
 from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.selection import Selection
@@ -210,7 +209,7 @@ def space_needed(plans: Sequence[Plan], *, reserve: Reserve = one_percent) -> tu
     """
     needs: dict[int, tuple[Path, int, int]] = {}
     for step in _writing(plans):
-        folder = _standing_folder(step.part.parent)
+        folder = standing(step.part.parent)
         volume = folder.stat().st_dev
         path, size, files = needs.get(volume, (folder, 0, 0))
         needs[volume] = (path, size + _bytes_to_write(step, volume), files + 1)
@@ -227,11 +226,11 @@ def check_space(plans: Sequence[Plan], *, reserve: Reserve = one_percent) -> Non
                 hint=f"free {_shown(need.bytes + need.reserve - need.free)} there, or choose "
                 "another folder with --to",
             )
-        inodes = os.statvfs(need.path)
-        if inodes.f_files and inodes.f_favail < need.files:
+        names = room(need.path).names
+        if names is not None and names < need.files:
             raise NoSpace(
                 f"{clean(need.path)} needs {need.files} more files for this and has room for "
-                f"{inodes.f_favail} (inodes, not bytes)",
+                f"{names} (inodes, not bytes)",
                 hint="delete small files there (`df -i`), or choose another folder with --to",
             )
 
@@ -268,8 +267,8 @@ def check_writable(plans: Sequence[Plan]) -> None:
     """Raises NotWritable for the first folder that steps cannot write to. Writes nothing."""
     for step in _writing(plans):
         for name in {step.part, step.blob, step.target}:
-            folder = _standing_folder(name.parent)
-            if not os.access(folder, os.W_OK | os.X_OK):
+            folder = standing(name.parent)
+            if not may_write(folder):
                 raise NotWritable(
                     f"{clean(folder)} is not writable: {clean(step.file.path)} was to go there",
                     hint="choose another folder with --to, or make this one writable",
@@ -290,19 +289,12 @@ def _bytes_to_write(step: Step, volume: int) -> int:
             return size
     if step.source is None or step.source == step.blob:
         return 0
-    return 0 if _standing_folder(step.source).stat().st_dev == volume else size
-
-
-def _standing_folder(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
+    return 0 if standing(step.source).stat().st_dev == volume else size
 
 
 def _need(path: Path, size: int, files: int, *, reserve: Reserve) -> Need:
-    volume = os.statvfs(path)
-    whole = volume.f_blocks * volume.f_frsize
-    return Need(path, size, files, volume.f_bavail * volume.f_frsize, reserve(whole))
+    has = room(path)
+    return Need(path, size, files, has.free, reserve(has.total))
 
 
 def _shown(size: int) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from modelbay import __version__, paths
+from modelbay import __version__, files, paths
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
 from modelbay.errors import ModelbayError
@@ -102,7 +102,7 @@ def _settings(settings: Settings) -> Check:
 
 
 def _folder(subject: str, folder: Path, words: Words) -> Check:
-    found = paths.probe(folder)
+    found = files.probe(folder)
     free = f"{words.size(found.free)} of {words.size(found.total)} free"
     if not found.writable:
         return Check(

@@ -10,10 +10,12 @@ from modelbay.files.durable import (
     disk_errors,
     free_space,
     make_dir,
+    may_write,
     open_part,
     publish,
     read_at,
-    same_volume,
+    room,
+    standing,
     sync_data,
     sync_dir,
     sync_file,
@@ -24,8 +26,9 @@ from modelbay.files.durable import (
 )
 from modelbay.files.hashing import hash_file
 from modelbay.files.links import Way, clone
-from modelbay.files.locks import LockUnsupported, holder, locked
-from modelbay.files.names import folder_below, point, publish_new, taken_by
+from modelbay.files.locks import LockUnsupported, locked
+from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
+from modelbay.files.volume import probe
 
 __all__ = [
     "LockUnsupported",
@@ -37,15 +40,18 @@ __all__ = [
     "folder_below",
     "free_space",
     "hash_file",
-    "holder",
     "locked",
     "make_dir",
+    "may_write",
     "open_part",
     "point",
+    "probe",
     "publish",
     "publish_new",
+    "publish_over",
     "read_at",
-    "same_volume",
+    "room",
+    "standing",
     "sync_data",
     "sync_dir",
     "sync_file",

@@ -56,12 +56,18 @@ def sync_dir(path: Path) -> None:
     """Makes the names in `path` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        sync_names(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_names(descriptor: int) -> None:
+    """Makes the names in an open folder durable, where its file system has a way to."""
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
             raise
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(slots=True)
@@ -91,7 +97,7 @@ def sync_folder(descriptor: int) -> None:
             return
         syncs.begun += 1
     try:
-        os.fsync(descriptor)
+        sync_names(descriptor)
     except BaseException:
         with _syncing:
             syncs.begun -= 1
@@ -203,17 +209,32 @@ def publish(part: Path, final: Path) -> None:
 
 def free_space(path: Path) -> int:
     """Bytes free for us on the file system that holds `path` (or its nearest parent)."""
+    return shutil.disk_usage(standing(path)).free
+
+
+def standing(path: Path) -> Path:
+    """`path`, or its nearest parent that is there."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    return shutil.disk_usage(path).free
+    return path
 
 
-def same_volume(one: Path, other: Path) -> bool:
-    """Whether a rename between the two (or their nearest parents) can work."""
-    return _device(one) == _device(other)
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a file system has, in bytes, and how many names it still takes (None: no limit)."""
+
+    total: int
+    free: int
+    names: int | None
 
 
-def _device(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path.stat().st_dev
+def room(path: Path) -> Room:
+    """The room of the file system that holds `path`. Raises OSError."""
+    found = os.statvfs(path)
+    names = found.f_favail if found.f_files else None
+    return Room(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, names)
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this login may make names in `folder`."""
+    return os.access(folder, os.W_OK | os.X_OK)

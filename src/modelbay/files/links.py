@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-_FICLONE = 0x40049409
+FICLONE = 0x40049409
+"""`ioctl(2)` request of Linux that clones a file's extents (linux/fs.h)."""
 _COPY_SIZE = 1 << 20
 _REAL_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EEXIST}
 Way = Literal["reflink", "hard link", "copy"]
@@ -53,7 +54,7 @@ def _filled(new: Path, fill: Callable[[int], bool]) -> bool:
 
 def _reflink(reading: int, writing: int) -> bool:
     try:
-        fcntl.ioctl(writing, _FICLONE, reading)
+        fcntl.ioctl(writing, FICLONE, reading)
     except OSError as error:
         if error.errno in _REAL_TROUBLE:
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbay.errors import TargetTaken
-from modelbay.files.durable import random_mark, sync_folder
+from modelbay.files.durable import random_mark, sync_folder, sync_names
 from modelbay.text import clean
 
 _NO_REPLACE = 1
@@ -50,7 +50,7 @@ def _child(parent: int, name: str, *, make: bool) -> int:
             raise
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=parent)
-        os.fsync(parent)
+        sync_names(parent)
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
@@ -78,6 +78,12 @@ def publish_new(part: Path, folder: int, name: str) -> None:
             os.stat(name, dir_fd=folder, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         os.rename(part, name, dst_dir_fd=folder)
+    sync_folder(folder)
+
+
+def publish_over(part: Path, folder: int, name: str) -> None:
+    """`part` as `name` in `folder`, durably, in place of what has that name. Raises OSError."""
+    os.rename(part, name, dst_dir_fd=folder)
     sync_folder(folder)
 
 

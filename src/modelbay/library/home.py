@@ -27,8 +27,8 @@ from modelbay.files import (
     locked,
     make_dir,
     publish_new,
+    publish_over,
     sync_dir,
-    sync_folder,
     taken_by,
 )
 from modelbay.library.records import Records
@@ -234,7 +234,7 @@ def _make_lock_folder(folder: Path) -> None:
 
 def _linked(path: Path, old: Path) -> bool:
     try:
-        os.link(path, old, follow_symlinks=False)
+        old.hardlink_to(path)
     except OSError:
         return False
     return True
@@ -255,11 +255,7 @@ def _numbered(trash: Path) -> Path:
 
 
 def _rename(part: Path, folder: int, name: str, *, over: bool) -> None:
-    if not over:
-        publish_new(part, folder, name)
-        return
-    os.rename(part, name, dst_dir_fd=folder)
-    sync_folder(folder)
+    (publish_over if over else publish_new)(part, folder, name)
 
 
 def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:

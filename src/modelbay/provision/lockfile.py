@@ -96,7 +96,7 @@ def _sha256(file: ModelFile) -> str:
     if digest is None:
         raise FormatError(
             f"{clean(file.path)} has no sha256, without which a lock is no lock",
-            hint="fetch it first: `modelbay lock` does so by itself",
+            hint="fetch it first, then lock it",
         )
     return digest.hex
 
@@ -180,7 +180,7 @@ def read_lock(path: Path) -> Lock:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise FormatError(
             f"{clean(path)} is not a whole lock: {clean(error)} is missing or of another type",
-            hint="take it from version control again, or make it again with `modelbay lock`",
+            hint="take it from version control again, or make it again from its provision file",
         ) from error
     except ModelbayError as error:
         raise FormatError(f"{clean(path)}: {error}", hint=error.hint) from error

@@ -296,7 +296,7 @@ def _repo_in(snapshot: Snapshot) -> tuple[Repo, str]:
     if not is_repo_id(repo) or not is_commit(commit):
         raise FormatError(
             f"{snapshot.ref} is locked without a repo and a commit that could be asked for",
-            hint="make the lock again with `modelbay lock`",
+            hint="make the lock again from its provision file",
         )
     endpoint = refs.normal_endpoint(table.get("endpoint", PUBLIC))
     return Repo(endpoint, repo, refs.repo_type(table.get("type", "model"))), commit

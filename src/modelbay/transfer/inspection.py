@@ -9,6 +9,7 @@ import re
 from urllib.parse import urlsplit
 
 from modelbay.errors import LoginPage, WrongBytes
+from modelbay.http.redact import shown_url
 from modelbay.text import clean
 
 LOOK = 64 << 10
@@ -43,8 +44,8 @@ def inspect(head: bytes, *, suffix: str, name: str, url: str, content_type: str 
     if suffix not in _PAGES and _PAGE.match(head[:4096]):
         raise LoginPage(
             f"{host} sent a web page in place of {clean(name)}: {_title(head)!r}",
-            hint=f"open {clean(url.partition('?')[0], limit=300)} in a browser: it may want a "
-            "login, a click, or a token of yours",
+            hint=f"open {shown_url(url)} in a browser: it may want a login, a click, or a token "
+            "of yours",
         )
     if suffix not in _BINARY:
         return
