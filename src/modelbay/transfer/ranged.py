@@ -177,9 +177,13 @@ class Ranged:
         """One connection's life. Only the first works until the first bytes were looked at."""
         pace = Pace()
         try:
-            while not self._over():
+            while True:
+                # In this order: a failure is noted first, and then ends the wait for a look.
+                looked = self.looked.is_set()
+                if self._over():
+                    return
                 wanted = min(self.allowed, self.useful)
-                if number >= wanted or (number and not self.looked.is_set()):
+                if number >= wanted or (number and not looked):
                     self.pieces.await_change(_TICK)
                     continue
                 piece = self.pieces.take(pace.length(self.limits))
