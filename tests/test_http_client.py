@@ -18,6 +18,7 @@ from modelbay.errors import ModelbayError, RedirectRefused, ServerTrouble, Unrea
 from modelbay.http import Client, Cut, Hosts, Landing, Reply
 from modelbay.http.hosts import Patience
 from modelbay.http.kept import request_head
+from modelbay.http.reply import DirectReply
 from modelbay.http.sockets import connect, guarding, is_private
 from modelbay.http.trouble import explained
 from modelbay.location import Credential, Http, origin_of
@@ -233,6 +234,17 @@ def test_a_redirect_whose_body_never_ends_is_not_waited_for(client: Client, way:
             assert client.ask(server.url("/here")).body == SMALL.body
 
         assert time.monotonic() - began < 7
+
+
+def test_a_connection_that_comes_back_after_the_close_is_ended():
+    client = Client()
+    with FaultServer(SMALL) as server:
+        reply = opened(client, server.url())
+        client.close()
+        assert drained(reply) == SMALL.body
+
+        assert isinstance(reply, DirectReply)
+        assert reply._connection.sock.fileno() == -1
 
 
 def dripping(head: bytes) -> Fault:

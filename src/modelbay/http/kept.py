@@ -56,6 +56,7 @@ class Kept:
         self._idle: dict[str, list[Connection]] = {}
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
+        self._closed = False
 
     def exchange(
         self, url: str, headers: Mapping[str, str], cut: Cut | None
@@ -123,17 +124,20 @@ class Kept:
             return self._context
 
     def give(self, url: str, connection: Connection) -> None:
-        """Takes back a connection whose answer was read to its end."""
+        """Takes back a connection whose answer was read to its end; ends it when it is one too
+        many, or when everything was closed meanwhile.
+        """
         connection.idle_since = time.monotonic()
         with self._lock:
             idle = self._idle.setdefault(origin_of(url), [])
-            if len(idle) < _MOST_IDLE:
+            if len(idle) < _MOST_IDLE and not self._closed:
                 idle.append(connection)
                 return
         connection.close()
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             connections = [one for idle in self._idle.values() for one in idle]
             self._idle.clear()
         for connection in connections:
