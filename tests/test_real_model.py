@@ -117,7 +117,7 @@ def test_a_real_model_is_whole_to_the_hubs_own_client(hub: Hub, model: Path, tmp
 
     assert digests(snapshot(env)) == digests(model)
     assert scanned(env) == []
-    assert REPO in ended(theirs("cache", "ls", env=env))
+    assert REPO in ended(theirs("cache", "ls", "--format", "json", env=env))
     ended(theirs("cache", "verify", REPO, env=env))
 
 
