@@ -1,0 +1,180 @@
+"""Bay: the use cases that both faces call, and the only place where things are wired.
+
+with Bay.open() as bay:
+    ref = bay.parse("org/name")
+    selection = bay.select(bay.resolve(ref), variant="Q4_K_M")
+    run = bay.carry([bay.plan(selection, bay.layout(None, ref))])
+    run.wait(3600)
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from modelbay import sources
+from modelbay.bay import locking, verifying
+from modelbay.bay.session import Session
+from modelbay.config import Settings, read_settings
+from modelbay.errors import ModelbayError, NoSearch
+from modelbay.library.base import Layout
+from modelbay.plan import Plan
+from modelbay.provision import Provision
+from modelbay.queue import Report, Run
+from modelbay.refs import ModelRef
+from modelbay.selection import Selection, select
+from modelbay.snapshot import Hit, Query, Snapshot
+from modelbay.sources.base import Source
+from modelbay.transfer import Limits
+
+
+class Bay:
+    """One session. Opened with `Bay.open`, closed by `with`; its methods may be called from
+    any thread, and raise ModelbayError with a `code` and a `hint`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        workspace: Path | None = None,
+        root: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._session = Session(settings, environ, workspace=workspace, root=root, limits=limits)
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        settings: Settings | None = None,
+        environ: Mapping[str, str] | None = None,
+        workspace: Path | None = None,
+        root: Path | None = None,
+    ) -> Self:
+        """A Bay for this user: settings from his file, tokens from his environment. `root` is
+        the models' folder itself, in place of the application's below the workspace.
+        """
+        environ = os.environ if environ is None else environ
+        return cls(settings or read_settings(environ), environ, workspace=workspace, root=root)
+
+    @property
+    def settings(self) -> Settings:
+        return self._session.settings
+
+    @property
+    def workspace(self) -> Path:
+        """Where folder layouts begin; made when something is put there."""
+        return self._session.workspace
+
+    @property
+    def limits(self) -> Limits:
+        """The engine's numbers; a change counts from the next file on."""
+        return self._session.engine.limits
+
+    def set_bandwidth(self, rate: float | None) -> None:
+        """Bytes a second for everything together, from now on; None for no limit."""
+        self._session.engine.bucket.rate = rate
+
+    def source(self, name: str) -> Source:
+        """The source called `name`. Raises UsageError."""
+        return self._session.sources.get(name)
+
+    def parse(self, text: str) -> ModelRef:
+        """The canonical ref that `text`, which the user wrote, means. Raises RefError."""
+        return self._session.parse(text)
+
+    def search(self, query: Query, sources: Sequence[str] = ()) -> Iterator[Hit | ModelbayError]:
+        """Hits of each source in turn; a source that is down is one more result.
+
+        Without `sources` those that have a search are asked.
+        """
+        for name in sources or self._installed():
+            try:
+                yield from self.source(name).search(query)
+            except NoSearch as error:
+                if sources:
+                    yield error
+            except ModelbayError as error:
+                yield error
+
+    def _installed(self) -> Sequence[str]:
+        return sources.names()
+
+    def resolve(self, ref: ModelRef) -> Snapshot:
+        """What `ref` means now. Raises NotFound, AccessError, NetworkError, UnsafeName."""
+        return self._session.sources.resolve(ref)
+
+    def select(
+        self,
+        snapshot: Snapshot,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        variant: str | None = None,
+        path: str | None = None,
+    ) -> Selection:
+        """The wanted files of `snapshot`. Raises FileNotFound with the near names."""
+        return select(snapshot, include=include, exclude=exclude, variant=variant, path=path)
+
+    def layout(
+        self,
+        name: str | None,
+        ref: ModelRef,
+        *,
+        to: Path | None = None,
+        category: str | None = None,
+    ) -> Layout:
+        """Where files of `ref` go: `to` a plain folder, else the layout called `name`, else
+        the default of its source. Raises UsageError.
+        """
+        return self._session.layout(name, ref, to=to, category=category)
+
+    def plan(
+        self, selection: Selection, layout: Layout, *, replacing: bool = False, model: str = ""
+    ) -> Plan:
+        """What this disk lacks of `selection`; files in place are hashed. Writes nothing.
+
+        With `replacing`, files that are not ours go to the trash instead of blocking. `model`
+        is its id in a lock.
+        """
+        return self._session.plan(selection, layout, replacing=replacing, model=model)
+
+    def carry(self, plans: Sequence[Plan]) -> Run:
+        """Starts the work and returns at once. Raises before that: UsageError where two plans
+        want one name for different files, NotWritable and NoSpace.
+        """
+        return self._session.carry(plans)
+
+    def provision(self, path: Path) -> Provision:
+        """The provision file at `path`, its sources not asked yet. Raises FormatError."""
+        return locking.provision(self._session, path)
+
+    def lock(self, asked: Path, lock: Path) -> Report:
+        """Resolves every entry of a provision file and writes `lock`, fetching into place what
+        no source tells a sha256 of. Raises FormatError, PolicyError, IntegrityError,
+        AccessError, and the first failure of a fetch.
+        """
+        return locking.lock(self._session, asked, lock)
+
+    def plans_of(self, lock: Path) -> list[Plan]:
+        """A plan for each model of a lock; no source is asked. Raises FormatError, PolicyError,
+        IntegrityError where a pin and the lock differ.
+        """
+        return locking.plans_of(self._session, lock)
+
+    def verify(self, plans: Sequence[Plan]) -> int:
+        """Reads every file of `plans` again and compares it with its digests; how many bytes.
+        Raises WrongBytes for the first that differs.
+        """
+        return verifying.verify(plans)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,164 @@
+"""What one session is wired from, and the steps that every use case takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelbay import paths
+from modelbay.config import Settings
+from modelbay.credentials import Credentials
+from modelbay.errors import CredentialMissing, UsageError
+from modelbay.http import Client
+from modelbay.library.base import Layout
+from modelbay.library.dir import Dir
+from modelbay.library.folders import Application, Mapped, application
+from modelbay.library.folders_layout import Folders, Homes
+from modelbay.library.hf_cache import HfCache
+from modelbay.location import Http
+from modelbay.plan import Plan
+from modelbay.planner import check_space, check_targets, check_writable, make_plan
+from modelbay.provision import Place
+from modelbay.queue import Carrier, MemoryRows, Run
+from modelbay.refs import ModelRef
+from modelbay.safepath import SafeRelPath
+from modelbay.selection import Selection
+from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.sources.loaded import Loaded
+from modelbay.transfer import Engine, Limits, held_bytes
+
+
+class Session:
+    """One client, one engine, one set of sources and folders. Its methods may be called from
+    any thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        workspace: Path | None = None,
+        root: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.settings = settings
+        self.environ = environ
+        self._workspace = workspace
+        self._root = root
+        self.client = Client(offline=settings.offline)
+        self.credentials = Credentials(environ, named=settings.endpoints.values())
+        self.engine = Engine(self.client, limits or _limits(settings))
+        self.sources = Loaded(self.client, self.credentials, settings.endpoints)
+        self._layouts: dict[tuple[str, Path, str], Layout] = {}
+        self._homes = Homes()
+
+    @property
+    def workspace(self) -> Path:
+        """Where folder layouts begin; made when something is put there."""
+        return paths.workspace(self.environ, asked=self._workspace, setting=self.settings.workspace)
+
+    def parse(self, text: str) -> ModelRef:
+        """The canonical ref that `text`, which the user wrote, means. Raises RefError."""
+        ref = self.sources.parse(text)
+        if ref.address is not None:
+            self.credentials.note_named(ref.address)
+        return ref
+
+    def layout(
+        self,
+        name: str | None,
+        ref: ModelRef,
+        *,
+        to: Path | None = None,
+        category: str | None = None,
+    ) -> Layout:
+        """Where files of `ref` go: `to` a plain folder, else the layout called `name`, else
+        the default of its source. Raises UsageError.
+        """
+        if to is not None:
+            return Dir(to)
+        if name == "ollama":
+            raise UsageError(
+                "the layout ollama is not in this version yet", hint="name a folder with --to"
+            )
+        if category is not None or name == "folders":
+            return self._category_layout(ref, category)
+        if name == "hf-cache" or (name is None and ref.source == "huggingface"):
+            return HfCache.of(self.environ)
+        return Dir(Path.cwd())
+
+    def _category_layout(self, ref: ModelRef, category: str | None) -> Layout:
+        if category is None:
+            raise UsageError(
+                "the layout folders needs to know what kind of model it is",
+                hint="name it with --category: checkpoints, lora, vae, …",
+            )
+        app = application(self.settings.folders)
+        folder = app.folder(category, ref.name, self.settings.categories)
+        own = None if app.by_publisher else ref.name.rpartition("/")[2]
+        return self._homes.layout(self.models_root(app), Mapped(folder, {}), own=own)
+
+    def layout_at(self, place: Place, names: Mapping[str, SafeRelPath]) -> Layout:
+        """The layout that a lock names. Raises FormatError, UnsafeName."""
+        if place.layout == "hf-cache":
+            return HfCache.of(self.environ)
+        if place.layout == "folders":
+            root = self.models_root(application(place.folders or ""))
+            return self._homes.layout(root, Mapped(place.dir or "", names))
+        return Dir(self.workspace / SafeRelPath.parse(place.dir or ""), names=names)
+
+    def models_root(self, app: Application) -> Path:
+        """The folder below which `app` keeps its models."""
+        return self._root or self.settings.root or self.workspace / app.root
+
+    def plan(
+        self, selection: Selection, layout: Layout, *, replacing: bool = False, model: str = ""
+    ) -> Plan:
+        """What this disk lacks of `selection`; files in place are hashed. Writes nothing.
+
+        With `replacing`, files that are not ours go to the trash instead of blocking. `model`
+        is its id in a lock.
+        """
+        if isinstance(layout, Folders):
+            layout = layout.holding(selection.files)
+        plan = make_plan(selection, layout, held=held_bytes, replace=replacing)
+        plan = replace(plan, model=model or str(selection.snapshot.ref))
+        self._layouts[_key(plan)] = layout
+        return plan
+
+    def layout_of(self, plan: Plan) -> Layout:
+        """The layout that `plan`, made by this session, is for."""
+        return self._layouts[_key(plan)]
+
+    def carry(self, plans: Sequence[Plan]) -> Run:
+        """Starts the work and returns at once. Raises before that: UsageError where two plans
+        want one name for different files, NotWritable and NoSpace.
+        """
+        check_targets(plans)
+        check_writable(plans)
+        check_space(plans, reserve=self.settings.reserve.of)
+        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate)
+        return carrier.start([(plan, self.layout_of(plan)) for plan in plans])
+
+    def check_token(self, snapshot: Snapshot, file: ModelFile) -> None:
+        """Raises CredentialMissing or what the gate says, before anything moves."""
+        location = self.sources.locate(snapshot, file)
+        if isinstance(location, Http) and location.credential is None:
+            variable = self.credentials.variable(snapshot.ref.source, location.url)
+            raise CredentialMissing(
+                f"{snapshot.ref} is said to be gated, and there is no token for its host",
+                hint=f"`export {variable}=<token>` and run the same command again",
+            )
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def _key(plan: Plan) -> tuple[str, Path, str]:
+    return plan.layout, plan.root, plan.model
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        jobs=settings.jobs, connections=settings.connections, bandwidth=settings.bandwidth
+    )
