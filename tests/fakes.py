@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from modelbay.config import Settings
 from modelbay.digest import Digest
@@ -129,7 +129,8 @@ class FakeBay:
         settings: Settings | None = None,
         environ: Mapping[str, str] | None = None,
         workspace: Path | None = None,
-    ) -> Self:
+        root: Path | None = None,
+    ) -> Any:
         return self
 
     def __enter__(self) -> Self:

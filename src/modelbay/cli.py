@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -16,8 +16,11 @@ from modelbay.config import Settings
 from modelbay.errors import Interrupted, ModelbayError, UsageError
 from modelbay.output.exits import DONE, bug, error_document, error_lines, exit_code
 from modelbay.output.face import Face, forget
-from modelbay.output.protocols import Bay, OpenBay
+from modelbay.output.protocols import OpenBay
 from modelbay.output.signals import Stopped, stopping
+
+if TYPE_CHECKING:
+    from modelbay.bay import Bay
 
 COMMANDS: Final = {
     "search": "Find models in every source.",
@@ -91,11 +94,12 @@ def open_bay(
     settings: Settings | None = None,
     environ: Mapping[str, str] | None = None,
     workspace: Path | None = None,
-) -> Bay:
+    root: Path | None = None,
+) -> "Bay":
     """The real one."""
-    from modelbay.bay import Bay as RealBay  # brings the HTTP library, which --help must not
+    from modelbay.bay import Bay  # brings the HTTP library, which --help must not
 
-    return RealBay.open(settings=settings, environ=environ, workspace=workspace)
+    return Bay.open(settings=settings, environ=environ, workspace=workspace, root=root)
 
 
 def run(

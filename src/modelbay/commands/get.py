@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,7 @@ from modelbay.output.plans import (
     question,
     total_line,
 )
-from modelbay.output.protocols import Bay, Report
+from modelbay.output.protocols import Report
 from modelbay.output.results import (
     Failure,
     code_of,
@@ -33,6 +34,9 @@ from modelbay.output.results import (
 )
 from modelbay.plan import Plan
 from modelbay.refs import ModelRef
+
+if TYPE_CHECKING:
+    from modelbay.bay import Bay
 
 LAYOUTS = ("hf-cache", "folders", "ollama", "dir")
 _EPILOG = """\b
@@ -135,7 +139,7 @@ def command(
     return _show_report(face, report, failures, as_json=as_json)
 
 
-def _planned(bay: Bay, refs: Sequence[ModelRef], wish: Wish) -> tuple[list[Plan], list[Failure]]:
+def _planned(bay: "Bay", refs: Sequence[ModelRef], wish: Wish) -> tuple[list[Plan], list[Failure]]:
     """A plan for each ref that has one. Raises the error of an only ref, or of the last."""
     plans: list[Plan] = []
     failures: list[Failure] = []
@@ -151,7 +155,7 @@ def _planned(bay: Bay, refs: Sequence[ModelRef], wish: Wish) -> tuple[list[Plan]
     return plans, failures
 
 
-def _plan(bay: Bay, ref: ModelRef, wish: Wish) -> Plan:
+def _plan(bay: "Bay", ref: ModelRef, wish: Wish) -> Plan:
     layout = bay.layout(wish.layout, ref, to=wish.to, category=wish.category)
     snapshot = bay.resolve(ref)
     selection = bay.select(

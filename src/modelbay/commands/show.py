@@ -1,18 +1,20 @@
 """`modelbay show`: what a ref means now."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelbay.errors import ModelbayError
 from modelbay.output.face import Face
 from modelbay.output.plans import file_document, plan_document, snapshot_document, total_line
-from modelbay.output.protocols import Bay
 from modelbay.output.words import Words, count
 from modelbay.plan import Plan
 from modelbay.selection import variants
 from modelbay.snapshot import Licence, ModelFile, Snapshot
 from modelbay.text import clean
+
+if TYPE_CHECKING:
+    from modelbay.bay import Bay
 
 _GATES = {
     "no": "none",
@@ -44,7 +46,7 @@ def command(face: Face, *, ref: str, as_json: bool) -> int:
     return 0
 
 
-def _default_plan(face: Face, bay: Bay, snapshot: Snapshot) -> Plan | None:
+def _default_plan(face: Face, bay: "Bay", snapshot: Snapshot) -> Plan | None:
     """What `get` would do, or None, said, where it could not."""
     ref = snapshot.ref
     try:

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from modelbay.config import Settings, read_settings
-from modelbay.output.protocols import Bay, OpenBay
+from modelbay.output.protocols import OpenBay
 from modelbay.output.words import Words
+
+if TYPE_CHECKING:
+    from modelbay.bay import Bay
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -51,8 +55,11 @@ class Face:
         encoding = (getattr(self.err, "encoding", None) or "utf-8").lower().replace("-", "")
         return encoding != "utf8" or self.environ.get("TERM") in {"linux", "dumb"}
 
-    def bay(self) -> Bay:
-        return self.open_bay(settings=self.settings, environ=self.environ)
+    def bay(self, *, workspace: Path | None = None, root: Path | None = None) -> "Bay":
+        """A Bay with the settings in force. Raises UsageError."""
+        return self.open_bay(
+            settings=self.settings, environ=self.environ, workspace=workspace, root=root
+        )
 
     def give(self, *lines: str) -> None:
         """Data. A reader that went away ends the program quietly (BrokenPipeError)."""

@@ -1,21 +1,17 @@
-"""What the headless face needs of a Bay; commands get theirs from `Face.open_bay`."""
+"""What the headless face reads of a run, and how it gets its Bay (`Face.bay`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
+    from modelbay.bay import Bay
     from modelbay.config import Settings
     from modelbay.errors import ModelbayError
-    from modelbay.library.base import Layout
     from modelbay.plan import Plan
-    from modelbay.refs import ModelRef
-    from modelbay.selection import Selection
-    from modelbay.snapshot import Hit, Query, Snapshot
     from modelbay.transfer.order import Progress
 
 
@@ -84,40 +80,6 @@ class Run(Protocol):
     def report(self) -> Report: ...
 
 
-class Bay(Protocol):
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-    def parse(self, text: str) -> ModelRef: ...
-    def search(
-        self, query: Query, sources: Sequence[str] = ()
-    ) -> Iterator[Hit | ModelbayError]: ...
-    def resolve(self, ref: ModelRef) -> Snapshot: ...
-    def select(
-        self,
-        snapshot: Snapshot,
-        *,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        variant: str | None = None,
-        path: str | None = None,
-    ) -> Selection: ...
-    def layout(
-        self,
-        name: str | None,
-        ref: ModelRef,
-        *,
-        to: Path | None = None,
-        category: str | None = None,
-    ) -> Layout: ...
-    def plan(self, selection: Selection, layout: Layout, *, replacing: bool = False) -> Plan: ...
-    def carry(self, plans: Sequence[Plan]) -> Run: ...
-
-
 class OpenBay(Protocol):
     def __call__(
         self,
@@ -125,4 +87,5 @@ class OpenBay(Protocol):
         settings: Settings | None = None,
         environ: Mapping[str, str] | None = None,
         workspace: Path | None = None,
+        root: Path | None = None,
     ) -> Bay: ...
