@@ -409,8 +409,8 @@ def test_search_prints_a_line_a_hit(bay: FakeBay) -> None:
 
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
-        "hf://Qwen/Qwen3-0.6B                            ↓  5.6M  ♥  1.2k  2026-01-02  text-generation  apache-2.0",
-        "civitai://civ/1                                 ↓    12  ♥     -              gated  private  Sneaky␛[2J title",
+        "hf://Qwen/Qwen3-0.6B  ↓  5.6M  ♥  1.2k  2026-01-02  text-generation  apache-2.0",
+        "civitai://civ/1       ↓    12  ♥     -                                           gated  private  Sneaky␛[2J title",
     ]
 
 

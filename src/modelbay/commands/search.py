@@ -1,6 +1,6 @@
 """`modelbay search`: hits as they come, from every source that can."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,8 @@ from modelbay.output.words import Words
 from modelbay.snapshot import Hit, Query
 from modelbay.text import clean
 
-REF_WIDTH = 46
+BLOCK = 50
+"""Hits that are lined up with each other; more than a page of any source."""
 _EPILOG = """\b
 Examples:
   modelbay search qwen3
@@ -48,11 +49,12 @@ def command(face: Face, /, *, sources: Sequence[str], as_json: bool, **asked: An
         for found in bay.search(query, sources):
             if isinstance(found, Hit):
                 hits.append(found)
-                if not as_json:
-                    face.give(_line(found, face.words))
-                    face.out.flush()
+                if not as_json and len(hits) % BLOCK == 0:
+                    _give(face, hits[-BLOCK:])
             else:
                 errors.append(found)
+    if not as_json:
+        _give(face, hits[len(hits) - len(hits) % BLOCK :])
     if as_json:
         face.give_json(_document(hits, errors))
     for error in errors:
@@ -72,23 +74,29 @@ def _document(hits: Sequence[Hit], errors: Sequence[ModelbayError]) -> dict[str,
     return document
 
 
-def _line(hit: Hit, words: Words) -> str:
+def _give(face: Face, hits: Sequence[Hit]) -> None:
+    rows = [_cells(hit, face.words) for hit in hits]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True) if width]
+        face.give("  ".join(cells).rstrip())
+    face.out.flush()
+
+
+def _cells(hit: Hit, words: Words) -> tuple[str, ...]:
     ref = clean(hit.ref)
-    title = "" if hit.title in ref else clean(hit.title, limit=60)
-    return f"{ref:<{REF_WIDTH}}  " + "  ".join(
-        part for part in (*_facts(hit, words), title) if part
-    )
-
-
-def _facts(hit: Hit, words: Words) -> Iterator[str]:
     down, like = ("v", "*") if words.ascii else ("↓", "♥")
-    yield f"{down}{_short(hit.downloads):>6}"
-    yield f"{like}{_short(hit.likes):>6}"
-    yield clean((hit.updated or "")[:10]).ljust(10)
-    yield clean(hit.task or "", limit=40)
-    yield clean(hit.licence or "", limit=40)
-    yield "" if hit.gated in {None, "no"} else "gated"
-    yield "private" if hit.private else ""
+    return (
+        ref,
+        f"{down}{_short(hit.downloads):>6}",
+        f"{like}{_short(hit.likes):>6}",
+        clean((hit.updated or "")[:10]),
+        clean(hit.task or "", limit=40),
+        clean(hit.licence or "", limit=40),
+        "" if hit.gated in {None, "no"} else "gated",
+        "private" if hit.private else "",
+        "" if hit.title in ref else clean(hit.title, limit=60),
+    )
 
 
 def _short(number: int | None) -> str:
