@@ -5,6 +5,7 @@ were hashed and fsynced; then its folder is fsynced. POSIX is called by name her
 """
 
 from modelbay.files.durable import (
+    append,
     close,
     disk_error,
     disk_errors,
@@ -12,6 +13,7 @@ from modelbay.files.durable import (
     make_dir,
     may_write,
     open_part,
+    open_read,
     publish,
     read_at,
     room,
@@ -25,14 +27,18 @@ from modelbay.files.durable import (
     write_atomic,
 )
 from modelbay.files.hashing import hash_file
-from modelbay.files.links import Way, clone
+from modelbay.files.links import Way, clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
 from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
+from modelbay.files.usage import Usage, below, may_share_blocks, usage
 from modelbay.files.volume import probe
 
 __all__ = [
     "LockUnsupported",
+    "Usage",
     "Way",
+    "append",
+    "below",
     "clone",
     "close",
     "disk_error",
@@ -42,14 +48,17 @@ __all__ = [
     "hash_file",
     "locked",
     "make_dir",
+    "may_share_blocks",
     "may_write",
     "open_part",
+    "open_read",
     "point",
     "probe",
     "publish",
     "publish_new",
     "publish_over",
     "read_at",
+    "reflink",
     "room",
     "standing",
     "sync_data",
@@ -58,6 +67,7 @@ __all__ = [
     "sync_folder",
     "taken_by",
     "truncate",
+    "usage",
     "write_at",
     "write_atomic",
 ]

@@ -122,6 +122,11 @@ def open_part(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
+def open_read(path: Path) -> int:
+    """A descriptor for positioned reads of a file in place. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def write_at(descriptor: int, view: memoryview, offset: int) -> None:
     """Writes all of `view` at `offset`, however short each write is."""
     done = 0
@@ -191,6 +196,19 @@ def write_atomic(
         os.close(descriptor)
     if durable:
         sync_dir(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """`content` at the end of `path`, made when absent, durably. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def random_mark() -> str:

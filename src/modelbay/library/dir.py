@@ -80,7 +80,12 @@ class Dir:
             replaces = step.action is Action.REPLACE
             if replaces:
                 refuse_other_than_file(self._root, step.target)
-                self._home.discard(step.target, keep_name=True)
+                self._home.discard(
+                    step.target,
+                    keep_name=True,
+                    ref=str(snapshot.ref),
+                    why=f"replaced: {step.reason}",
+                )
             self._home.publish(step.part, self._root, step.target, observed, over=replaces)
             self._home.note(record_name(snapshot), snapshot, step, step.target, observed)
 

@@ -10,10 +10,8 @@ import hashlib
 import os
 import re
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from modelbay.digest import Digest, disagreement
@@ -28,15 +26,15 @@ from modelbay.files import (
     make_dir,
     publish_new,
     publish_over,
-    sync_dir,
     taken_by,
 )
 from modelbay.library.records import Records
+from modelbay.library.trash import HOME, Trash
 from modelbay.plan import Step
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.text import clean
 
-NAME = ".modelbay"
+NAME = HOME
 _LONGEST_NAME = 255
 _DEAD_SECONDS = 600
 
@@ -49,8 +47,7 @@ class Home:
         self.folder = base / NAME
         self.parts = self.folder / "parts"
         self.records = Records(self.folder)
-        self._trash: Path | None = None
-        self._lock = threading.Lock()
+        self.trash = Trash(base)
         self._lockless = False
         self._lock_folders: set[Path] = set()
         self._ready = False
@@ -124,25 +121,14 @@ class Home:
                 self.prepare()
                 self.records.write(record, snapshot)
 
-    def discard(self, path: Path, *, keep_name: bool) -> Path | None:
+    def discard(self, path: Path, *, keep_name: bool, ref: str = "", why: str = "") -> Path | None:
         """Puts `path` into the trash under its old name and gives where it is now; None
         when it is a link, which has no bytes to keep. With `keep_name` it also stays where
         it is, for a rename to replace, where the file system has hard links. Raises OSError.
         """
         if path.is_symlink():
             return None
-        old = self._trash_folder() / path.relative_to(self.base)
-        old.parent.mkdir(parents=True, exist_ok=True)
-        if not (keep_name and _linked(path, old)):
-            path.rename(old)
-        sync_dir(old.parent)
-        return old
-
-    def _trash_folder(self) -> Path:
-        with self._lock:
-            if self._trash is None:
-                self._trash = _numbered(self.folder / "trash")
-            return self._trash
+        return self.trash.put(path, keep_name=keep_name, ref=ref, why=why)
 
     def publish(
         self, part: Path, root: Path, final: Path, observed: tuple[Digest, ...], *, over: bool
@@ -230,28 +216,6 @@ def _make_lock_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
         raise LockUnsupported(f"{clean(folder)}: {error.strerror}") from error
-
-
-def _linked(path: Path, old: Path) -> bool:
-    try:
-        old.hardlink_to(path)
-    except OSError:
-        return False
-    return True
-
-
-def _numbered(trash: Path) -> Path:
-    make_dir(trash)
-    day = datetime.now(UTC).date().isoformat()
-    number = 1
-    while True:
-        folder = trash / f"{day}-{number}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
 
 
 def _rename(part: Path, folder: int, name: str, *, over: bool) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,21 @@ class Known:
         return (self.size, self.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One `meta/<name>.json`: files that came from `ref`, which was `revision` the last time.
+
+    `when` is the time of that in ISO 8601, `table` what its source calls it.
+    """
+
+    name: str
+    ref: str
+    revision: str
+    when: str
+    table: Mapping[str, str]
+    files: tuple[Known, ...]
+
+
 class Records:
     """The records of one `.modelbay` folder. Thread-safe; reads the disk at first use."""
 
@@ -62,6 +77,11 @@ class Records:
         self._placed: dict[str, dict[tuple[str, str], Known]] = {}
         self._read: dict[str, Known] = {}
         self._write_next = float("-inf")
+
+    @property
+    def base(self) -> Path:
+        """The folder that holds the `.modelbay` folder."""
+        return self._base
 
     def observe(
         self,
@@ -171,7 +191,7 @@ class Records:
             for key, known in rows.items():
                 rows[key] = _renewed(known, renewed.get(known.file))
             make_dir(self._folder)
-            write_atomic(path, _document(snapshot, rows.values()), durable=durable)
+            write_atomic(path, _document(_head(snapshot), rows.values()), durable=durable)
             if durable:
                 self._placed.pop(record, None)
                 for seen in confirmed:
@@ -210,15 +230,18 @@ def _renewed(known: Known, seen: Known | None) -> Known:
     return replace(known, size=seen.size, mtime_ns=seen.mtime_ns)
 
 
-def _document(snapshot: Snapshot, rows: Iterable[Known]) -> bytes:
-    """JSON with a file to a line."""
-    head = {
+def _head(snapshot: Snapshot) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "ref": str(snapshot.ref),
         "revision": snapshot.revision,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "from": dict(snapshot.table),
     }
+
+
+def _document(head: dict[str, Any], rows: Iterable[Known]) -> bytes:
+    """JSON with a file to a line."""
     files = ",\n".join(
         json.dumps(
             {
@@ -236,17 +259,50 @@ def _document(snapshot: Snapshot, rows: Iterable[Known]) -> bytes:
     return f'{json.dumps(head)[:-1]}, "files": [\n{files}\n]}}\n'.encode()
 
 
-def _read(path: Path) -> list[Known]:
-    """The rows of one record; none where it is absent or not what it should be."""
+def read_record(path: Path) -> Record | None:
+    """The record at `path`; None where it is absent or not what it should be."""
     try:
         if path.stat().st_size > _LONGEST_RECORD:
-            return []
+            return None
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
-            return []
-        return [_row(row) for row in document["files"]]
+            return None
+        rows = tuple(_row(row) for row in document["files"])
+        ref, revision, when = (str(document.get(key, "")) for key in ("ref", "revision", "when"))
+        table = {str(key): str(value) for key, value in dict(document.get("from", {})).items()}
+        return Record(path.stem, ref, revision, when, table, rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
-        return []
+        return None
+
+
+def records_in(base: Path) -> Iterator[Record]:
+    """The records of the `.modelbay` folder in `base`, by name."""
+    for path in sorted((base / ".modelbay" / "meta").glob("*.json")):
+        found = read_record(path)
+        if found is not None:
+            yield found
+
+
+def write_record(path: Path, record: Record) -> None:
+    """`record` as the file `path`, durably; without files there is none. Raises OSError."""
+    if not record.files:
+        path.unlink(missing_ok=True)
+        return
+    head = {
+        "format": FORMAT,
+        "ref": record.ref,
+        "revision": record.revision,
+        "when": record.when,
+        "from": dict(record.table),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, _document(head, record.files))
+
+
+def _read(path: Path) -> tuple[Known, ...]:
+    """The rows of one record; none where it is absent or not what it should be."""
+    found = read_record(path)
+    return found.files if found is not None else ()
 
 
 _ALGORITHMS: Final[tuple[Algorithm, ...]] = (
