@@ -37,6 +37,17 @@ def clone(
         os.close(reading)
 
 
+def reflink(source: Path, new: Path) -> bool:
+    """Makes `new` share the bytes of `source` until one of the two is written to; False where
+    the file system cannot. Durable; `new` must not exist. Raises OSError.
+    """
+    reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _filled(new, lambda writing: _reflink(reading, writing))
+    finally:
+        os.close(reading)
+
+
 def _filled(new: Path, fill: Callable[[int], bool]) -> bool:
     writing = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     done = False

@@ -6,6 +6,6 @@ Knows the four kinds of Location and no source.
 from modelbay.transfer.engine import Engine
 from modelbay.transfer.journal import held_bytes
 from modelbay.transfer.limits import Limits
-from modelbay.transfer.order import Fetched, Order, Progress, Stop
+from modelbay.transfer.order import Damaged, Fetched, Order, Progress, Stop
 
-__all__ = ["Engine", "Fetched", "Limits", "Order", "Progress", "Stop", "held_bytes"]
+__all__ = ["Damaged", "Engine", "Fetched", "Limits", "Order", "Progress", "Stop", "held_bytes"]

@@ -21,6 +21,7 @@ from modelbay.transfer.patience import Tries
 from modelbay.transfer.pieces import PieceMap
 from modelbay.transfer.ranged import Ranged
 from modelbay.transfer.remote import Changed, NoRanges, Remote, Unsatisfied
+from modelbay.transfer.repair import CutShort, Repair, pieces_told
 from modelbay.transfer.single import Single
 
 _CLEAN_RESTARTS = 1
@@ -52,7 +53,8 @@ class Engine:
         progress.size = order.size
         course = _Course()
         tries = Tries(self._client.hosts.patience, self.limits.progress)
-        while True:
+        mended = self._mended(order, progress, stop, course)
+        while mended is None:
             stop.check()
             progress.state = "connecting"
             try:
@@ -74,7 +76,43 @@ class Engine:
                 self._start_over(order, progress)
             else:
                 self._release_quarantine(order)
-                return replace(fetched, notes=tuple(course.notes))
+                mended = fetched
+        return replace(mended, notes=tuple(course.notes))
+
+    def _mended(
+        self, order: Order, progress: Progress, stop: Stop, course: "_Course"
+    ) -> Fetched | None:
+        """What the damaged file of `order` became with its bad pieces fetched again; None
+        where all that the part lacks has to come the ordinary way.
+        """
+        sums = pieces_told(order)
+        if order.damaged is None or not sums or order.size is None:
+            return None
+        stop.check()
+        location = order.locate()
+        if not isinstance(location, Http):
+            return None
+        files.make_dir(order.part.parent, private=True)
+        remote = Remote(self._client, order, self.limits, progress, stop, location, size=order.size)
+        tries = Tries(self._client.hosts.patience, self.limits.progress)
+        one = Repair(
+            order, order.damaged, sums, order.size, remote, tries, self.bucket, _identity(order)
+        )
+        try:
+            fetched = _seen_whole(order, one.mend())
+            self._verify(order, fetched)
+        except CutShort:
+            return None
+        except NoRanges:
+            course.ranged = False
+            course.say(progress, "its server gives no parts of it: all of it is fetched again")
+            return None
+        except Changed as change:
+            course.say(progress, f"{change}: what is not right yet is fetched from there")
+            return None
+        except _Wrong as wrong:
+            raise wrong.error from None
+        return fetched
 
     def _once(
         self,

@@ -17,6 +17,16 @@ State = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file in place that has other bytes than it had. `sums` are those of the right bytes:
+    sha256 of the file up to each 16 MiB, the last of the whole.
+    """
+
+    path: Path
+    sums: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One file to bring into `part`. `size` in bytes, None when nobody knows it."""
 
@@ -29,6 +39,8 @@ class Order:
     """The strong ETag known beforehand; a part of another one is not continued."""
     suffix: str = ""
     """The extension that the first bytes must agree with (`.safetensors`)."""
+    damaged: Damaged | None = None
+    """What of this file is still right is taken from there instead of being fetched."""
 
 
 @dataclass(slots=True)
