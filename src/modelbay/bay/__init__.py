@@ -10,10 +10,10 @@ with Bay.open() as bay:
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from modelbay import sources
-from modelbay.bay import locking, verifying
+from modelbay.bay import factories, locking, verifying
 from modelbay.bay.session import Session
 from modelbay.config import Settings, read_settings
 from modelbay.errors import ModelbayError, NoSearch
@@ -169,6 +169,10 @@ class Bay:
         Raises WrongBytes for the first that differs.
         """
         return verifying.verify(plans)
+
+    def check_factory(self, name: str, table: Mapping[str, Any]) -> None:
+        """Raises UsageError for a `[sources.NAME]` of the settings that no source understands."""
+        factories.check_factory(self._session, name, table)
 
     def close(self) -> None:
         self._session.close()

@@ -28,6 +28,13 @@ def nearest(
     return next((known[part] for part in parts if part in known), (1, 1))
 
 
+def tables(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line, from 1, and keys of every table header, in their order."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if matched := _TABLE.match(line):
+            yield number, parts(matched[1])
+
+
 _TABLE = re.compile(r"\s*\[\[?([^\]]+)\]")
 _ASSIGNED = re.compile(
     r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*="""
@@ -39,11 +46,12 @@ def _keys_in(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
         if matched := _TABLE.match(line):
-            table = _parts(matched[1])
+            table = parts(matched[1])
             yield table, number, matched.start(1) + 1
         elif matched := _ASSIGNED.match(line):
-            yield table + _parts(matched[1]), number, matched.start(1) + 1
+            yield table + parts(matched[1]), number, matched.start(1) + 1
 
 
-def _parts(dotted: str) -> tuple[str, ...]:
+def parts(dotted: str) -> tuple[str, ...]:
+    """`sources."a.b".bucket` as its three keys."""
     return tuple(part.strip("\"'") for part in _PART.findall(dotted))

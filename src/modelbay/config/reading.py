@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from modelbay import paths
 from modelbay.config.keys import ENDPOINT_VARIABLES, KEYS, Key, Settings
 from modelbay.config.position import position
-from modelbay.config.values import READERS
+from modelbay.config.values import READERS, typed
 from modelbay.errors import FormatError, UsageError
 from modelbay.text import clean
 
@@ -43,7 +43,6 @@ def read_settings(
 
 
 _BY_NAME: Final = {key.name: key for key in KEYS}
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
 
 class _Reader:
@@ -54,12 +53,12 @@ class _Reader:
         self.warnings: list[str] = []
 
     def take_file(self, *, named: bool) -> None:
-        text = _file_text(self.file)
+        text = file_text(self.file)
         if text is None:
             if named:
                 self.warnings.append(f"{clean(self.file)} ($MODELBAY_CONFIG) is not there")
             return
-        for name, value in _parsed(text, self.file).items():
+        for name, value in parsed(text, self.file).items():
             where = _where(self.file, text, name)
             key = _BY_NAME.get(name)
             if key is None:
@@ -84,20 +83,13 @@ class _Reader:
 
     def take_text(self, key: Key, text: str, where: str) -> None:
         """A value from the environment or the command line."""
-        value: object = text
-        if key.kind == "integer" and re.fullmatch(r"\d{1,10}", text.strip()):
-            value = int(text)
-        elif key.kind == "flag" and text.strip().lower() in _TRUE | _FALSE:
-            value = text.strip().lower() in _TRUE
-        elif key.kind == "list":
-            value = [part.strip() for part in text.split(",") if part.strip()]
-        self._set(key, value, where)
+        self._set(key, typed(key, text), where)
 
     def _set(self, key: Key, value: object, where: str) -> None:
         try:
             read = READERS[key.kind](key, value)
         except ValueError as error:
-            _refuse(where, key.name, value, str(error), hint=_nearest_choice(key, value))
+            refuse(where, key.name, value, str(error), hint=nearest_choice(key, value))
         if isinstance(read, str) and key.kind == "path":
             read = paths.expand(read, self.environ)
             if not read.is_absolute():
@@ -108,17 +100,17 @@ class _Reader:
 
     def _take_table(self, key: Key, value: object, text: str) -> None:
         if not isinstance(value, dict):
-            _refuse(_where(self.file, text, key.name), key.name, value, f"a table [{key.name}]")
+            refuse(_where(self.file, text, key.name), key.name, value, f"a table [{key.name}]")
         chosen: dict[str, Any] = {}
         for name, inner in value.items():
             where = _where(self.file, text, key.name, name)
             full = f"{key.name}.{name}"
             if key.name == "sources":
                 if not isinstance(inner, dict) or not isinstance(inner.get("type"), str):
-                    _refuse(where, full, inner, 'a table with `type = "…"`')
+                    refuse(where, full, inner, 'a table with `type = "…"`')
                 chosen[name] = inner
             elif not isinstance(inner, str):
-                _refuse(where, full, inner, "text in quotation marks")
+                refuse(where, full, inner, "text in quotation marks")
             elif key.name == "endpoints":
                 if name not in ENDPOINT_VARIABLES:
                     self.warnings.append(_unknown(full, where, ENDPOINT_VARIABLES))
@@ -129,28 +121,36 @@ class _Reader:
         self.values[key.name] = chosen
 
     def _endpoint(self, source: str, text: str, where: str) -> str:
-        name = f"endpoints.{source}"
-        self.origins[name] = where
-        if source == "mlflow" and text.startswith("databricks"):
-            return text
-        try:
-            parts = urlsplit(text.strip())
-            bad_port = parts.port == 0
-        except ValueError:
-            _refuse(where, name, "an unreadable address", "https://host")
-        if parts.username or parts.password:
-            raise UsageError(
-                f"{where}: {name} carries a user name or password",
-                hint="take it out: credentials belong in the environment or the keyring",
-            )
-        if parts.scheme not in {"http", "https"} or not parts.hostname or bad_port:
-            _refuse(where, name, text, "an address like https://host")
-        if parts.query or parts.fragment or (source in _BARE_ORIGINS and parts.path.strip("/")):
-            _refuse(where, name, text, "an address without path or query")
-        return text.strip().rstrip("/")
+        self.origins[f"endpoints.{source}"] = where
+        return endpoint(source, text, where)
 
 
-def _file_text(file: Path) -> str | None:
+def endpoint(source: str, text: str, where: str) -> str:
+    """The address of `source` that `text`, which stands at `where`, means. Raises FormatError,
+    and UsageError for one with a password.
+    """
+    name = f"endpoints.{source}"
+    if source == "mlflow" and text.startswith("databricks"):
+        return text
+    try:
+        parts = urlsplit(text.strip())
+        bad_port = parts.port == 0
+    except ValueError:
+        refuse(where, name, "an unreadable address", "https://host")
+    if parts.username or parts.password:
+        raise UsageError(
+            f"{where}: {name} carries a user name or password",
+            hint="take it out: credentials belong in the environment or the keyring",
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname or bad_port:
+        refuse(where, name, text, "an address like https://host")
+    if parts.query or parts.fragment or (source in _BARE_ORIGINS and parts.path.strip("/")):
+        refuse(where, name, text, "an address without path or query")
+    return text.strip().rstrip("/")
+
+
+def file_text(file: Path) -> str | None:
+    """What the settings' file says; None when there is none. Raises FormatError."""
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE + 1)
@@ -176,7 +176,8 @@ def _file_text(file: Path) -> str | None:
         ) from error
 
 
-def _parsed(text: str, file: Path) -> dict[str, Any]:
+def parsed(text: str, file: Path) -> dict[str, Any]:
+    """Raises FormatError with line and column."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -199,12 +200,14 @@ def _unknown(name: str, where: str, known: Iterable[str]) -> str:
     return f"{clean(where)}: nobody knows the key {clean(name, limit=80)!r}{meant}"
 
 
-def _nearest_choice(key: Key, value: object) -> str:
+def nearest_choice(key: Key, value: object) -> str:
+    """A hint with the valid word that is nearest to `value`, or nothing."""
     near = get_close_matches(str(value), key.choices, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else ""
 
 
-def _refuse(where: str, name: str, value: object, expected: str, *, hint: str = "") -> NoReturn:
+def refuse(where: str, name: str, value: object, expected: str, *, hint: str = "") -> NoReturn:
+    """Raises FormatError for a `value` that is not what was `expected` at `where`."""
     raise FormatError(
         f"{clean(where)}: {clean(name)} is {clean(repr(value), limit=80)}, expected {expected}",
         hint=hint or f"write {name} as {expected}, or take it out for the default",

@@ -1,6 +1,7 @@
 """What one value of a setting means. Every reader raises ValueError with what was expected."""
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -82,3 +83,30 @@ READERS: Final[Mapping[str, Callable[[Key, object], object]]] = {
     "bandwidth": _bandwidth,
     "reserve": _reserve,
 }
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
+
+
+def typed(key: Key, text: str) -> object:
+    """What `text`, from the environment or the command line, would be in a TOML file. What it
+    cannot be stays text, for its reader to refuse.
+    """
+    plain = text.strip()
+    if key.kind == "integer" and re.fullmatch(r"\d{1,10}", plain):
+        return int(plain)
+    if key.kind == "flag" and plain.lower() in _TRUE | _FALSE:
+        return plain.lower() in _TRUE
+    if key.kind == "list":
+        array = _array(plain)
+        commas = [part.strip() for part in plain.split(",") if part.strip()]
+        return commas if array is None else array
+    return text
+
+
+def _array(text: str) -> object:
+    if not text.startswith("["):
+        return None
+    try:
+        return tomllib.loads(f"list = {text}")["list"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
