@@ -47,8 +47,12 @@ def make_plan(
     """
     steps: list[Step] = []
     first: dict[Digest, Step] = {}
+    snapshot, lying = selection.snapshot, layout.as_recorded(selection.snapshot, selection.files)
     for file in selection.files:
-        step = plan_file(selection.snapshot, file, layout, held=held, tick=tick, replace=replace)
+        if file.path in lying:
+            steps.append(_step(file, lying[file.path], Action.KEEP, "it is here"))
+            continue
+        step = plan_file(snapshot, file, layout, held=held, tick=tick, replace=replace)
         step = _shared(step, first)
         steps.append(step)
     return Plan(selection.snapshot, layout.name, layout.root(selection.snapshot), tuple(steps))

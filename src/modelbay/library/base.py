@@ -1,6 +1,6 @@
 """What every layout gives: where files go, how they get there, what is there already."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,12 @@ class Layout(Protocol):
 
     def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
         """What stands there now; reads names only. Raises DiskError."""
+        ...
+
+    def as_recorded(self, snapshot: Snapshot, files: Sequence[ModelFile]) -> Mapping[str, Place]:
+        """Those of `files`, by path, that lie in place unchanged since their bytes were read
+        and had every digest that they should. Cheap; says nothing of the others.
+        """
         ...
 
     def records(self, snapshot: Snapshot) -> Records:

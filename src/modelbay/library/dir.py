@@ -1,7 +1,7 @@
 """A plain folder: every file at its path in the snapshot, or under a name of its own."""
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from modelbay.errors import TargetTaken
 from modelbay.files import disk_errors, folder_below, make_dir, taken_by
 from modelbay.library.base import Place, Standing
 from modelbay.library.home import Home, part_key, record_name
+from modelbay.library.recorded import unchanged
 from modelbay.library.records import Records
 from modelbay.plan import Action, Step
 from modelbay.safepath import SafeRelPath
@@ -40,8 +41,17 @@ class Dir:
         return self._root
 
     def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
-        target = self._root / self._names.get(file.path, file.path)
+        target = self._root / self._name_of(file)
         return Place(target, target, self._home.part_of(snapshot, file, target))
+
+    def _name_of(self, file: ModelFile) -> str:
+        """Below the root, slashes between the folders."""
+        return self._names.get(file.path, file.path)
+
+    def as_recorded(self, snapshot: Snapshot, files: Sequence[ModelFile]) -> Mapping[str, Place]:
+        names = ((self._name_of(file), file) for file in files)
+        found = unchanged(self._home.records, self._root, names)
+        return {file.path: self.place_of(snapshot, file) for file in found}
 
     def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
         target = self.place_of(snapshot, file).target

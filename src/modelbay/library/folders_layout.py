@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelbay.library.base import Place
 from modelbay.library.dir import Dir
 from modelbay.library.folders import Mapped, mapped
 from modelbay.library.home import Home
@@ -40,9 +39,8 @@ class Folders(Dir):
     def root(self, snapshot: Snapshot) -> Path:  # noqa: ARG002 - the same for every snapshot
         return self._root / self._folder
 
-    def place_of(self, snapshot: Snapshot, file: ModelFile) -> Place:
-        target = self._root / self._folder / self._names.get(file.path, file.path)
-        return Place(target, target, self._home.part_of(snapshot, file, target))
+    def _name_of(self, file: ModelFile) -> str:
+        return f"{self._folder}/{super()._name_of(file)}"
 
 
 class Homes:

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from modelbay.files import (
 from modelbay.library.base import Place, Standing
 from modelbay.library.dir import stands_at
 from modelbay.library.home import Home
+from modelbay.library.recorded import Plain, unchanged
 from modelbay.library.records import Records
 from modelbay.plan import Action, Step
 from modelbay.refs import decode
@@ -112,6 +113,35 @@ class HfCache:
                 return Standing(taken=str(taken_by(blob, "a file was to go there")))
             reached = pointer.link and place.target.resolve() == blob.resolve()
             return Standing(blob, reached=reached, named_by_content=_names_content(file))
+
+    def as_recorded(self, snapshot: Snapshot, files: Sequence[ModelFile]) -> Mapping[str, Place]:
+        home = self._home(snapshot)
+        if not Plain(self._cache).leads_to(f"{home.base.name}/blobs"):
+            return {}
+        names = self._reached(snapshot, files) if self._symlinks else self._names(snapshot, files)
+        found = unchanged(home.records, home.base, names)
+        return {file.path: self.place_of(snapshot, file) for file in found}
+
+    def _names(
+        self, snapshot: Snapshot, files: Sequence[ModelFile]
+    ) -> Iterator[tuple[str, ModelFile]]:
+        """The readers' names below the repo's folder."""
+        return ((f"snapshots/{snapshot.revision}/{file.path}", file) for file in files)
+
+    def _reached(
+        self, snapshot: Snapshot, files: Sequence[ModelFile]
+    ) -> Iterator[tuple[str, ModelFile]]:
+        """The blobs that readers' names lead to already."""
+        root = self.root(snapshot)
+        plain = Plain(root)
+        for name, file in self._names(snapshot, files):
+            blob = f"blobs/{etag_of(file)}"
+            with suppress(OSError):
+                # A Path for each would cost more than the call.
+                if plain.leads_to(name) and os.readlink(f"{root}/{name}") == (  # noqa: PTH115
+                    "../" * name.count("/") + blob
+                ):
+                    yield blob, file
 
     def records(self, snapshot: Snapshot) -> Records:
         return self._home(snapshot).records

@@ -51,6 +51,8 @@ class Home:
         self._lockless = False
         self._lock_folders: set[Path] = set()
         self._ready = False
+        self._elsewhere: dict[str, bool] = {}
+        """Of folders with final names: whether a mount lies between here and there."""
 
     def prepare(self) -> None:
         """Makes the folder. Raises NotWritable, NoSpace, TargetTaken when a link has its name."""
@@ -71,8 +73,11 @@ class Home:
 
     def part_of(self, snapshot: Snapshot, file: ModelFile, final: Path) -> Path:
         """Where the bytes for `final` gather: here, or beside it on another file system."""
-        key = part_key(snapshot, file)
-        if not _mounted_elsewhere(self.base, final):
+        key, folder = part_key(snapshot, file), os.fspath(final).rpartition("/")[0]
+        elsewhere = self._elsewhere.get(folder)
+        if elsewhere is None:
+            elsewhere = self._elsewhere[folder] = _mounted_elsewhere(self.base, final)
+        if not elsewhere:
             return self.parts / f"{key}.part"
         name = f".{final.name}{NAME}-part"
         if len(os.fsencode(name)) > _LONGEST_NAME:

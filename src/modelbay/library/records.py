@@ -115,6 +115,14 @@ class Records:
         matching = (known for known in self._of(self._file(path)) if known.matches(status))
         return next((known.digests for known in matching if known.digests), ())
 
+    def vouch(self, file: str, status: os.stat_result, digests: tuple[Digest, ...]) -> bool:
+        """Whether `file`, relative to the base, was read as it is now and had all `digests`."""
+        with self._lock:
+            return any(
+                known.matches(status) and all(digest in known.digests for digest in digests)
+                for known in self._all().get(file, {}).values()
+            )
+
     def ours(self, path: Path) -> Known | None:
         """The record of `path` if modelbay put it there and it has not changed since."""
         status = path.lstat()
