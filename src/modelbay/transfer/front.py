@@ -21,7 +21,7 @@ _QUANTUM = 8 << 20
 
 
 class Buffers:
-    """At most `most` buffers for stashing; a connection always gets one."""
+    """At most `most` buffers; a connection beyond them gets a narrow one, which is never kept."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -30,24 +30,22 @@ class Buffers:
         self._lock = threading.Lock()
 
     def take(self) -> bytearray:
-        """A buffer for a connection; made when none is free."""
-        return self.spare(beyond=True) or bytearray(BUFFER)
+        """A buffer for a connection."""
+        return self.spare() or bytearray(MIB)
 
-    def spare(self, *, beyond: bool = False) -> bytearray | None:
+    def spare(self) -> bytearray | None:
         """A free buffer, or None when all are in use."""
         with self._lock:
             if self._free:
                 return self._free.pop()
-            if self._made >= self._most and not beyond:
+            if self._made >= self._most:
                 return None
             self._made += 1
         return bytearray(BUFFER)
 
     def give(self, buffer: bytearray) -> None:
-        with self._lock:
-            if self._made > self._most:
-                self._made -= 1
-            else:
+        if len(buffer) == BUFFER:
+            with self._lock:
                 self._free.append(buffer)
 
 
@@ -124,7 +122,8 @@ class Front:
 
     def offer(self, offset: int, buffer: bytearray, length: int) -> bytearray:
         """Keeps a written buffer for the front, if there is room; the buffer to use next."""
-        if self._ended.is_set() or offset < self.hasher.position:
+        narrow = len(buffer) < BUFFER
+        if narrow or self._ended.is_set() or offset < self.hasher.position:
             return buffer
         spare = self._buffers.spare()
         if spare is None:
