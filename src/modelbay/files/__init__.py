@@ -29,12 +29,14 @@ from modelbay.files.durable import (
 from modelbay.files.hashing import hash_file
 from modelbay.files.links import Way, clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
+from modelbay.files.mounts import Mount, mount_of, mounts
 from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
 from modelbay.files.usage import Usage, below, may_share_blocks, usage
 from modelbay.files.volume import probe
 
 __all__ = [
     "LockUnsupported",
+    "Mount",
     "Usage",
     "Way",
     "append",
@@ -50,6 +52,8 @@ __all__ = [
     "make_dir",
     "may_share_blocks",
     "may_write",
+    "mount_of",
+    "mounts",
     "open_part",
     "open_read",
     "point",
