@@ -18,6 +18,7 @@ from modelbay.location import Http
 from modelbay.plan import Plan
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import Place
+from modelbay.provision.formats import judge_formats
 from modelbay.queue import Carrier, MemoryRows, Run
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
@@ -117,8 +118,9 @@ class Session:
         """What this disk lacks of `selection`; files in place are hashed. Writes nothing.
 
         With `replacing`, files that are not ours go to the trash instead of blocking. `model`
-        is its id in a lock.
+        is its id in a lock. Raises PolicyError where the setting `formats` refuses a file.
         """
+        judge_formats(model or str(selection.snapshot.ref), selection.files, self.settings.formats)
         if isinstance(layout, Folders):
             layout = layout.holding(selection.files)
         plan = make_plan(selection, layout, held=held_bytes, replace=replacing)
