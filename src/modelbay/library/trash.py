@@ -114,6 +114,12 @@ class Trash:
         sync_dir(old.parent)
         return old
 
+    def give_back(self, path: Path) -> None:
+        """Undoes `put` of `path` by this object. Raises FileExistsError, OSError."""
+        *folders, name = path.relative_to(self._base).parts
+        with folder_below(self._base, folders, make=True) as folder:
+            publish_new(self._opened() / path.relative_to(self._base), folder, name)
+
     def keep_record(self, record: Record) -> None:
         """Puts what is known of files that are about to go beside them. Raises OSError."""
         with self._lock:
@@ -190,7 +196,7 @@ class Trash:
         taken = [
             self._base / one.path
             for one in wanted
-            if not _is_pointer(one.path)
+            if not _is_pointer(bundle.base, one.path)
             and _stands(self._base / one.path)
             and not _equal(bundle.folder / one.path, self._base / one.path)
         ]
@@ -266,9 +272,9 @@ def merged(one: Record, other: Record) -> Record:
     return replace(one, files=tuple(rows.values()))
 
 
-def _is_pointer(path: str) -> bool:
+def _is_pointer(base: Path, path: str) -> bool:
     """Whether it is a ref of the Hub's cache, which may name a newer commit by now."""
-    return path.startswith("refs/")
+    return path.startswith("refs/") and base.joinpath("snapshots").is_dir()
 
 
 def _stands(path: Path) -> bool:
