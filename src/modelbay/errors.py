@@ -16,7 +16,8 @@ found), a `hint` with the next step as an exact command or key, and a stable
       Interrupted
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Final
 
 
 class ModelbayError(Exception):
@@ -177,3 +178,27 @@ class Interrupted(ModelbayError):
     """Stopped by a signal or by the person; what arrived is kept."""
 
     code = "interrupted"
+
+
+_FIRST: Final[tuple[type[ModelbayError], ...]] = (
+    Interrupted,
+    IntegrityError,
+    PolicyError,
+    AccessError,
+    NotFound,
+    TargetTaken,
+    DiskError,
+    NetworkError,
+)
+
+
+def deciding(errors: Iterable[ModelbayError]) -> ModelbayError | None:
+    """Of several failures the one that stands for all: the order is formats.md §4's, what no
+    class there covers comes last but one, and usage last.
+    """
+
+    def rank(error: ModelbayError) -> int:
+        kinds = (number for number, kind in enumerate(_FIRST) if isinstance(error, kind))
+        return next(kinds, len(_FIRST) + isinstance(error, UsageError))
+
+    return min(errors, key=rank, default=None)

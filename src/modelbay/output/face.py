@@ -15,6 +15,7 @@ from modelbay.output.words import Words
 
 if TYPE_CHECKING:
     from modelbay.bay import Bay
+    from modelbay.output.log import Log
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -29,6 +30,8 @@ class Face:
     err: TextIO
     events: bool = False
     """`--progress json`: everything on stderr is one JSON object a line."""
+    log: "Log | None" = None
+    """Gets every notice too, while a command keeps one."""
     _settings: Settings | None = None
 
     @property
@@ -82,6 +85,8 @@ class Face:
 
     def notice(self, event: str, *lines: str, **facts: Any) -> None:
         """Conversation that a program may follow too: `lines`, or an event with the first."""
+        if self.log is not None:
+            self.log.write(event, *lines)
         if self.events:
             self.say_event(event, lines[0], **facts)
         else:
