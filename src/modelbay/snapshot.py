@@ -23,6 +23,8 @@ class ModelFile:
     """What the Hub's cache names the blob by, where that is not one of the digests."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Facts only the file's own source reads again (`blob_id`, `xet`, a file id)."""
+    urls: tuple[str, ...] = ()
+    """Alternates: addresses of the same bytes, asked in turn when its source's own fails."""
 
     @property
     def sha256(self) -> Digest | None:

@@ -8,19 +8,20 @@ with Bay.open() as bay:
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from modelbay import sources
 from modelbay.bay import factories, locking, verifying
+from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.config import Settings, read_settings
 from modelbay.errors import ModelbayError, NoSearch
 from modelbay.library.base import Layout
 from modelbay.plan import Plan
-from modelbay.provision import Provision
-from modelbay.queue import Report, Run
+from modelbay.provision import Lock, Provision
+from modelbay.queue import Report, Row, Run
 from modelbay.refs import ModelRef
 from modelbay.selection import Selection, select
 from modelbay.snapshot import Hit, Query, Snapshot
@@ -158,7 +159,35 @@ class Bay:
         """
         return locking.lock(self._session, asked, lock)
 
-    def plans_of(self, lock: Path) -> list[Plan]:
+    def draft(
+        self,
+        provision: Provision,
+        before: Lock | None,
+        *,
+        upgrade: Collection[str] | None = (),
+        fetch: bool = True,
+        whole: bool = True,
+    ) -> Draft:
+        """`provision`, resolved: models of the lock `before` stay, but for those in `upgrade`
+        (None: all) and those whose entries ask for something else. Raises UsageError.
+        """
+        return locking.draft(
+            self._session, provision, before, upgrade=upgrade, fetch=fetch, whole=whole
+        )
+
+    def lock_of(self, draft: Draft, rows: Iterable[Row]) -> Lock:
+        """The lock of `draft`, after its `unknown` plans were carried as `rows`. Raises the
+        first failure of those.
+        """
+        return locking.lock_of(self._session, draft, rows)
+
+    def satisfies(self, lock: Lock, provision: Provision) -> list[str]:
+        """Sentences for everything in which `lock` is not what `provision` asks for; none
+        when it is up to date. No source is asked.
+        """
+        return locking.satisfies(self._session, lock, provision)
+
+    def plans_of(self, lock: Lock | Path) -> list[Plan]:
         """A plan for each model of a lock; no source is asked. Raises FormatError, PolicyError,
         IntegrityError where a pin and the lock differ.
         """

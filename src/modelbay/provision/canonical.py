@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -21,6 +22,18 @@ def toml(value: object) -> str:
         case Sequence():
             return "[" + ", ".join(toml(one) for one in value) + "]"
     raise TypeError(f"a lock holds no {type(value).__name__}")
+
+
+def plain(value: Any) -> Any:
+    """`value` as the reader of a lock would give it: tables as dicts, sequences as lists."""
+    match value:
+        case Mapping():
+            return {key: plain(one) for key, one in value.items()}
+        case str():
+            return value
+        case Sequence():
+            return [plain(one) for one in value]
+    return value
 
 
 def _escaped(character: str) -> str:

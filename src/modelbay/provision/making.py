@@ -1,15 +1,17 @@
 """From an entry and what its source answered to a locked model: choosing, placing, judging."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
 
-from modelbay.digest import Digest
-from modelbay.errors import Gated, UsageError, WrongBytes
+from modelbay.digest import Digest, disagreement
+from modelbay.errors import Gated, UpstreamChanged, UsageError, WrongBytes
 from modelbay.library import folders
-from modelbay.plan import Plan
 from modelbay.provision.entry import Entry
 from modelbay.provision.lockfile import LockedModel, Place
 from modelbay.provision.pins import NIX
+from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection, select
 from modelbay.snapshot import ModelFile, Snapshot
@@ -44,8 +46,9 @@ def wanted(
     digest is not the pinned one.
     """
     selection = _pinned(entry, _chosen(entry, snapshot, path))
-    place, names = _placed(entry, selection, application, categories)
+    place, names = placed(entry, selection.files, snapshot.ref, application, categories)
     known = {file.path: file for file in snapshot.files}
+    selection = replace(selection, files=with_alternates(entry, selection.files))
     unknown = (
         file.path
         for file in selection.files
@@ -83,28 +86,47 @@ def _pinned(entry: Entry, selection: Selection) -> Selection:
     return replace(selection, files=(replace(file, digests=(entry.pin.digest, *file.digests)),))
 
 
-def _placed(
+def placed(
     entry: Entry,
-    selection: Selection,
+    chosen: Sequence[ModelFile],
+    ref: ModelRef,
     application: folders.Application,
     categories: Mapping[str, str],
 ) -> tuple[Place, Mapping[str, SafeRelPath]]:
-    snapshot = selection.snapshot
+    """Where `chosen` go, and the names of those that have another one there. Raises
+    UsageError.
+    """
     if entry.layout == "hf-cache":
-        return Place("hf-cache", ref=snapshot.ref.revision or "main"), {}
+        return Place("hf-cache", ref=ref.revision or "main"), {}
     if entry.layout == "dir":
         named = entry.filename is not None
-        at = folders.mapped(entry.dir or "", entry.id, selection.files, entry.filename, own=False)
+        at = folders.mapped(entry.dir or "", entry.id, chosen, entry.filename, own=False)
         return Place("dir", dir=at.folder), at.names if named else {}
     at = folders.mapped(
-        application.folder(entry.category, snapshot.ref.name, categories),
+        application.folder(entry.category, ref.name, categories),
         entry.name,
-        selection.files,
+        chosen,
         entry.filename,
         own=not application.by_publisher,
     )
     place = Place("folders", dir=at.folder, folders=application.name, category=entry.category)
     return place, at.names
+
+
+def with_alternates(entry: Entry, chosen: Sequence[ModelFile]) -> tuple[ModelFile, ...]:
+    """`chosen` with the entry's `urls`: the file's own addresses, or folders (they end in `/`)
+    that hold the files under their paths. Raises UsageError.
+    """
+    urls: tuple[str, ...] = tuple(entry.keys.get("urls", ()))
+    if len(chosen) > 1 and not all(url.endswith("/") for url in urls):
+        raise UsageError(
+            f"{clean(entry.id)} is {len(chosen)} files, and one of its urls names a single one",
+            hint="write addresses of folders, which end in /",
+        )
+    return tuple(
+        replace(file, urls=tuple(u + quote(file.path) if u.endswith("/") else u for u in urls))
+        for file in chosen
+    )
 
 
 def check_gate(one: Wanted, has_token: Callable[[Snapshot, ModelFile], None]) -> None:
@@ -122,20 +144,18 @@ def check_gate(one: Wanted, has_token: Callable[[Snapshot, ModelFile], None]) ->
         has_token(snapshot, one.selection.files[0])
 
 
-def refuse_one_target(plans: Iterable[Plan]) -> None:
+def refuse_one_target(targets: Iterable[tuple[str, Path, ModelFile]]) -> None:
     """Raises UsageError when files of two models that are not known to be the same would be
-    one file on some file system.
+    one file on some file system. `targets` are id, path and file.
     """
     seen: dict[str, tuple[str, ModelFile]] = {}
-    for plan in (plan for plan in plans if plan.layout != "hf-cache"):
-        for step in plan.steps:
-            folded = str(step.target).casefold()
-            other, file = seen.setdefault(folded, (plan.model, step.file))
-            if other != plan.model and not (file.sha256 and file.sha256 == step.file.sha256):
-                raise UsageError(
-                    f"{clean(other)} and {clean(plan.model)} would both be {clean(step.target)}",
-                    hint='give one of them another filename = "…", or another category',
-                )
+    for model, target, file in targets:
+        other, first = seen.setdefault(str(target).casefold(), (model, file))
+        if other != model and not (first.sha256 and first.sha256 == file.sha256):
+            raise UsageError(
+                f"{clean(other)} and {clean(model)} would both be {clean(target)}",
+                hint='give one of them another filename = "…", or another category',
+            )
 
 
 def locked(one: Wanted, observed: Mapping[str, tuple[int, tuple[Digest, ...]]]) -> LockedModel:
@@ -161,6 +181,24 @@ def locked(one: Wanted, observed: Mapping[str, tuple[int, tuple[Digest, ...]]]) 
     )
     model.check_pin()
     return model
+
+
+def check_unchanged(one: Wanted, before: LockedModel) -> None:
+    """Raises UpstreamChanged when the source tells another digest for a file of the very
+    revision that is locked already.
+    """
+    if one.snapshot.table != before.table or "commit" not in before.table:
+        return
+    known = {file.path: file for file in before.files}
+    for file in one.selection.files:
+        held = known.get(file.path)
+        differing = disagreement(held.digests, file.digests) if held is not None else None
+        if differing is not None:
+            raise UpstreamChanged(
+                f"{clean(one.entry.id)}: {clean(file.path)} is locked as {differing[0]}, and its "
+                f"source now says {differing[1]} for the same revision",
+                hint="a commit never changes: ask its publisher, and keep the lock as it is",
+            )
 
 
 def unlike_pin(one: Wanted, error: WrongBytes) -> WrongBytes:
