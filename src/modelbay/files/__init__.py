@@ -26,12 +26,12 @@ from modelbay.files.durable import (
     write_at,
     write_atomic,
 )
-from modelbay.files.hashing import hash_file
+from modelbay.files.hashing import cores, hash_file, read_through
 from modelbay.files.links import Way, clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
 from modelbay.files.mounts import Mount, mount_of, mounts
 from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
-from modelbay.files.usage import Usage, below, may_share_blocks, usage
+from modelbay.files.usage import Usage, below, usage
 from modelbay.files.volume import probe
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "below",
     "clone",
     "close",
+    "cores",
     "disk_error",
     "disk_errors",
     "folder_below",
@@ -50,7 +51,6 @@ __all__ = [
     "hash_file",
     "locked",
     "make_dir",
-    "may_share_blocks",
     "may_write",
     "mount_of",
     "mounts",
@@ -62,6 +62,7 @@ __all__ = [
     "publish_new",
     "publish_over",
     "read_at",
+    "read_through",
     "reflink",
     "room",
     "standing",

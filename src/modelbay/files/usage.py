@@ -8,8 +8,6 @@ from pathlib import Path
 
 BLOCK = 512
 """What `st_blocks` counts in, whatever the file system's own blocks are."""
-_SHARING = frozenset({"apfs", "bcachefs", "btrfs", "ocfs2", "xfs", "zfs"})
-_MOUNTS = Path("/proc/self/mounts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +60,3 @@ def below(folder: Path) -> Iterable[Path]:
         yield from (Path(place, name) for name in names)
         # A link to a folder is listed among the folders, and is a name like others.
         yield from (path for path in (Path(place, one) for one in folders) if path.is_symlink())
-
-
-def may_share_blocks(path: Path) -> bool:
-    """Whether the file system that holds `path` lets files share blocks unseen (reflinks), so
-    that removing one may free less than it says. False where the system does not tell.
-    """
-    best, kind = -1, ""
-    with suppress(OSError):
-        whole = os.fspath(path.resolve())
-        for line in _MOUNTS.read_text("utf-8", "replace").splitlines():
-            fields = line.split(" ")
-            mount = fields[1].replace("\\040", " ")
-            inside = whole == mount or whole.startswith(mount.rstrip("/") + "/")
-            if inside and len(mount) >= best:
-                best, kind = len(mount), fields[2]
-    return kind in _SHARING

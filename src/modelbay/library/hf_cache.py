@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
@@ -32,7 +33,7 @@ from modelbay.library.dir import stands_at
 from modelbay.library.home import Home
 from modelbay.library.recorded import Plain, unchanged
 from modelbay.library.records import Records
-from modelbay.plan import Action, Step
+from modelbay.plan import LADDER, Action, Step, Way
 from modelbay.refs import decode
 from modelbay.safepath import SafeRelPath
 from modelbay.snapshot import ModelFile, Snapshot
@@ -58,7 +59,8 @@ class HfCache:
 
     name = "hf-cache"
 
-    def __init__(self, root: Path, *, symlinks: bool = True) -> None:
+    def __init__(self, root: Path, *, symlinks: bool = True, ways: Sequence[Way] = LADDER) -> None:
+        self.ways = ways
         self._cache = root.resolve()
         self._symlinks = symlinks
         self._homes: dict[Path, Home] = {}
@@ -67,10 +69,10 @@ class HfCache:
         self._new_links: set[Path] = set()
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Self:
+    def of(cls, environ: Mapping[str, str], *, ways: Sequence[Way] = LADDER) -> Self:
         """The cache that the Hub's client would use in that environment."""
         disabled = environ.get("HF_HUB_DISABLE_SYMLINKS", "").upper() in _TRUE
-        return cls(paths.hub_cache(environ), symlinks=not disabled)
+        return cls(paths.hub_cache(environ), symlinks=not disabled, ways=ways)
 
     def root(self, snapshot: Snapshot) -> Path:
         """`models--org--name`, `datasets--…` or `spaces--…`. Raises UsageError for what is
@@ -79,7 +81,7 @@ class HfCache:
         key = snapshot.ref.name, snapshot.revision
         if key in self._roots:
             return self._roots[key]
-        folder = _folder_name(snapshot.ref.name)
+        folder = repo_folder_name(snapshot.ref.name)
         if folder is None or not _COMMIT.fullmatch(snapshot.revision):
             raise UsageError(
                 f"{snapshot.ref} cannot go into the Hub's cache, which holds Hub repos at a commit",
@@ -208,8 +210,7 @@ class HfCache:
             if step.action is not Action.LINK:
                 self._publish(home, step, observed)
             elif step.source is not None and step.source != step.blob:
-                wanted = observed or step.file.digests
-                observed = home.copied_in(step.source, step.part, wanted)
+                observed = home.linked_in(step, observed)
                 self._publish(home, step, observed)
             if step.blob != step.target:
                 self._reach(home, step, observed)
@@ -248,7 +249,7 @@ class HfCache:
         """A blob of ours moves; one that was there may serve other names, and is copied."""
         bytes_to_move = step.blob
         if step.action is Action.LINK:
-            home.copied_in(step.blob, step.part, observed or step.file.digests)
+            home.linked_in(replace(step, source=step.blob), observed)
             bytes_to_move = step.part
         home.publish(bytes_to_move, self._cache, step.target, observed, over=False)
 
@@ -275,7 +276,7 @@ class HfCache:
 
 
 @lru_cache
-def _folder_name(ref_name: str) -> str | None:
+def repo_folder_name(ref_name: str) -> str | None:
     kind, slash, repo = decode(ref_name).partition("/")
     if not slash or kind not in _KINDS:
         kind, repo = "models", decode(ref_name)

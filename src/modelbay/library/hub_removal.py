@@ -74,7 +74,7 @@ def blob_of(name: Path) -> Path | None:
 def of_revision(revision: Revision, ref: ModelRef, *, path: str | None = None) -> Removal:
     """Removing `revision`, or the file `path` of it. `ref` is what the repo is called."""
     repo, record = revision.repo, read_record(_meta(revision))
-    in_use = _in_use(repo)
+    busy = in_use(repo)
     names = sorted(_names(revision, path))
     groups = _groups(names)
     elsewhere = _elsewhere(repo, set(names))
@@ -83,14 +83,14 @@ def of_revision(revision: Revision, ref: ModelRef, *, path: str | None = None) -
     for blob, links in groups.items():
         shared = elsewhere.get(blob)
         steps = [_link_step(revision, link, blob, shared) for link in links]
-        if in_use or not _same_disk(repo, blob):
-            stay += [_stays(step, in_use or "it lies on another file system") for step in steps]
+        if busy or not _same_disk(repo, blob):
+            stay += [_stays(step, busy or "it lies on another file system") for step in steps]
             continue
         going = tuple(links) if shared or not blob.exists() else (*links, blob)
         moves.append(Move(going, (_lock(repo, blob),), tuple(steps), ours=False))
     for name in names:
         if blob_of(name) is None:
-            _plain(revision, record, name, in_use, moves, stay)
+            _plain(revision, record, name, busy, moves, stay)
     whole = path is None and not stay
     if whole:
         moves = _around(revision, moves)
@@ -183,14 +183,14 @@ def _plain(
     revision: Revision,
     record: Record | None,
     name: Path,
-    in_use: str,
+    busy: str,
     moves: list[Move],
     stay: list[Step],
 ) -> None:
     """A file, or a link that leads elsewhere, in the snapshot itself."""
     status = name.lstat()
     step = Step(_file(revision, name, status.st_size, ""), Action.REMOVE, name, name, name)
-    why = in_use
+    why = busy
     if name.is_symlink():
         why = why or "it is a link that neither modelbay nor the Hub's client makes"
     elif not _brought(revision, record, name):
@@ -249,7 +249,7 @@ def _lock(repo: Path, blob: Path) -> Path:
     return repo.parent / ".locks" / repo.name / f"{blob.name}.lock"
 
 
-def _in_use(repo: Path) -> str:
+def in_use(repo: Path) -> str:
     """Who is fetching into the repo now, in words; empty when nobody is."""
     with suppress(OSError):
         for lock in sorted((repo.parent / ".locks" / repo.name).glob("*.lock")):

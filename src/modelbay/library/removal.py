@@ -14,7 +14,15 @@ from typing import Final, NoReturn
 
 from modelbay.digest import find
 from modelbay.errors import DiskError, UnsafeName
-from modelbay.files import LockUnsupported, Usage, disk_errors, locked, may_share_blocks, usage
+from modelbay.files import (
+    LockUnsupported,
+    Usage,
+    disk_errors,
+    locked,
+    mount_of,
+    mounts,
+    usage,
+)
 from modelbay.library.dir import stands_at
 from modelbay.library.home import NAME, part_key
 from modelbay.library.records import Known, Record, read_record, records_in, write_record
@@ -132,7 +140,7 @@ def names_revision(asked: str, commit: str, name: str | None) -> bool:
 
 
 def notes_for(base: Path) -> tuple[str, ...]:
-    return (SHARING_NOTE,) if may_share_blocks(base) else ()
+    return (SHARING_NOTE,) if mount_of(base, mounts()).may_clone else ()
 
 
 def carry_out(removal: Removal, trash: Trash) -> Removed:
