@@ -13,7 +13,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from modelbay import paths
-from modelbay.errors import CredentialMissing, FormatError, UsageError
+from modelbay.errors import CredentialMissing, FormatError, PolicyError, UsageError
 from modelbay.location import Credential, origin_of
 from modelbay.text import Secret, clean
 
@@ -55,11 +55,21 @@ class Credentials:
         self._environ = environ
         self._auth = auth
         self._named = {_host(one) for one in named}
+        self._own: frozenset[str] | None = None
 
     def owned(self, auth: Mapping[str, object] | None) -> Self:
         """The same, for an entry whose own `auth` comes first."""
         own = type(self)(self._environ, auth=auth)
         own._named = self._named  # noqa: SLF001 - of the same class
+        own._own = self._own  # noqa: SLF001 - of the same class
+        return own
+
+    def standing(self, origins: frozenset[str]) -> Self:
+        """The same, for addresses that somebody else chose: tokens go to hosts that they were
+        bound to before, at https's own port or at `origins` of the user; no `auth` is read.
+        """
+        own = type(self)(self._environ)
+        own._own = origins  # noqa: SLF001 - of the same class
         return own
 
     def note_named(self, address: str) -> None:
@@ -73,11 +83,19 @@ class Credentials:
 
         First found wins: the entry's own `auth`, `MODELBAY_TOKEN_<HOST>`, the source's own
         variables, the files its other tools keep. Raises CredentialMissing when something
-        that was named holds no token, FormatError when `auth` cannot be read.
+        that was named holds no token, FormatError when `auth` cannot be read, PolicyError
+        when none may be.
         """
         own = auth if auth is not None else self._auth
+        if own and self._own is not None:
+            raise PolicyError(
+                "a file that is not trusted names credentials",
+                hint="trust it with --trust, once you have read it",
+            )
         if own:
             return self._from_auth(own, url)
+        if self._own is not None and origin_of(url) not in self._own and not _is_usual(url):
+            return None
         host = urlsplit(url).hostname or ""
         for variable in self._variables(host):
             found = self._from_variable(variable, origin_of(url))
@@ -197,6 +215,11 @@ def variable_for(url_or_host: str) -> str:
     """
     host = _host(url_or_host).upper().replace("-", "__")
     return "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host)
+
+
+def _is_usual(url: str) -> bool:
+    """Whether `url` is of the service that a host is known for, not of another on its machine."""
+    return origin_of(url).startswith("https://") and origin_of(url).endswith(":443")
 
 
 def _host(url_or_host: str) -> str:

@@ -8,7 +8,7 @@ from modelbay import paths
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
 from modelbay.errors import CredentialMissing, UsageError
-from modelbay.http import Client
+from modelbay.http import Client, Reach
 from modelbay.library.base import Layout
 from modelbay.library.dir import Dir
 from modelbay.library.folders import Application, Mapped, application
@@ -41,17 +41,37 @@ class Session:
         workspace: Path | None = None,
         root: Path | None = None,
         limits: Limits | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        """With `reach` it is for a file that is not trusted: see `bay.documents`."""
         self.settings = settings
         self.environ = environ
+        self.reach = reach
         self._workspace = workspace
         self._root = root
-        self.client = Client(offline=settings.offline)
+        self.client = Client(offline=settings.offline, reach=reach)
         self.credentials = Credentials(environ, named=settings.endpoints.values())
+        if reach is not None:
+            self.credentials = self.credentials.standing(reach.own)
         self.engine = Engine(self.client, limits or _limits(settings))
         self.sources = Loaded(self.client, self.credentials, settings.endpoints)
         self._layouts: dict[tuple[str, Path, str], Layout] = {}
         self._homes = Homes()
+        self._restricted: list[Session] = []
+
+    def restricted(self, reach: Reach) -> "Session":
+        """The same user's session for a file that is not trusted; closed with this one."""
+        made = Session(
+            self.settings,
+            self.environ,
+            workspace=self._workspace,
+            root=self._root,
+            limits=self.engine.limits,
+            reach=reach,
+        )
+        made.engine.bucket = self.engine.bucket
+        self._restricted.append(made)
+        return made
 
     @property
     def workspace(self) -> Path:
@@ -153,6 +173,8 @@ class Session:
             )
 
     def close(self) -> None:
+        for one in self._restricted:
+            one.close()
         self.client.close()
 
 

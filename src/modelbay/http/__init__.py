@@ -8,6 +8,7 @@ from modelbay.http.answer import Answer
 from modelbay.http.client import Client
 from modelbay.http.hosts import Hosts
 from modelbay.http.kept import Cut
+from modelbay.http.reach import Reach
 from modelbay.http.reply import Landing, Reply
 
-__all__ = ["Answer", "Client", "Cut", "Hosts", "Landing", "Reply"]
+__all__ = ["Answer", "Client", "Cut", "Hosts", "Landing", "Reach", "Reply"]

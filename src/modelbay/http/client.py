@@ -26,6 +26,7 @@ from modelbay.errors import (
 from modelbay.http.answer import Answer
 from modelbay.http.hosts import Hosts, Wait, asked_wait
 from modelbay.http.kept import Cut, Kept
+from modelbay.http.reach import Reach
 from modelbay.http.redact import origin_of, shown_url
 from modelbay.http.redirects import refuse_private, target_of
 from modelbay.http.reply import DirectReply, Landing, Reply
@@ -92,10 +93,13 @@ class Client:
         hosts: Hosts | None = None,
         first_byte: float = FIRST_BYTE_SECONDS,
         whole_answer: float = WHOLE_ANSWER_SECONDS,
+        reach: Reach | None = None,
     ) -> None:
+        """With `reach` it goes nowhere else, from the first hop on."""
         self.hosts = hosts or Hosts()
         self._user_agent = user_agent
         self._offline = offline
+        self._reach = reach
         self._first_byte = first_byte
         self._whole_answer = whole_answer
         self._lock = threading.Lock()
@@ -257,6 +261,7 @@ class Client:
             )
         url, hops, seen = ask.url, 0, {ask.url}
         while True:
+            guarded = guarded or self._is_beyond(url)
             with guarding(on=guarded):
                 reply = send(url)
             target = reply.headers.get("location")
@@ -277,6 +282,13 @@ class Client:
                 refuse_private(following, url)
             seen.add(following)
             url = following
+
+    def _is_beyond(self, url: str) -> bool:
+        """Whether `url` may be asked at public addresses only. Raises PolicyError."""
+        if self._reach is None:
+            return False
+        self._reach.check(url, proxied=self._proxied)
+        return not self._reach.is_own(url)
 
     def _by_library(
         self, ask: Ask, content: bytes | None = None

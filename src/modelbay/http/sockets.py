@@ -93,13 +93,16 @@ def has_private_peer(sock: socket.socket) -> bool:
         return False
 
 
-def leads_to_private(host: str) -> bool:
-    """Whether `host` has private addresses and no other; False when its name is unknown here."""
+def leads_to_private(host: str, *, at_all: bool = False) -> bool:
+    """Whether `host` has private addresses and no other, or has one `at_all`; False when its
+    name is unknown here.
+    """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
         return False
-    return all(is_private(str(row[4][0])) for row in found)
+    private = [is_private(str(row[4][0])) for row in found]
+    return any(private) if at_all else all(private)
 
 
 def connect(host: str, port: int, timeout: float | None) -> socket.socket:

@@ -35,7 +35,8 @@ def explained(error: Exception, url: str, *, agreed: bool = False) -> ModelbayEr
         if PRIVATE in str(cause):
             return RedirectRefused(
                 f"{host} leads to {PRIVATE}",
-                hint="nothing was sent; if that machine is meant, give its own address",
+                hint="nothing was sent; if that machine is meant, give its own address, or name it "
+                "in the settings ([endpoints])",
             )
     if not agreed and any(
         isinstance(cause, ssl.SSLError) and "EOF" not in str(cause) for cause in causes

@@ -15,13 +15,21 @@ from modelbay.text import clean
 
 LARGEST: Final = 1 << 20
 _PLACED = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_DEEPEST: Final = 32
+_KEY_PART = r"""[ \t]*+(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_DEEP_KEY = re.compile(
+    rf"(?m)(?:^|[{{,])[ \t]*\[{{0,2}}({_KEY_PART}(?:\.{_KEY_PART}){{{_DEEPEST}}})"
+)
+_LONG_NUMBER = re.compile(r"0[xob][0-9a-fA-F_]{16}|[0-9][0-9_]{18}")
+_LARGEST_NUMBER: Final = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """One file as it was read."""
 
-    path: Path
+    path: Path | str
+    """What sentences call it: a file, or the address it came from."""
     text: str
     document: dict[str, Any]
     _places: dict[tuple[str, ...], tuple[int, int]] = field(default_factory=dict, repr=False)
@@ -37,15 +45,11 @@ class Written:
                 "a list of models was expected",
                 hint="name the right file",
             )
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            column = error.start - raw.rfind(b"\n", 0, error.start)
-            raise FormatError(
-                f"{clean(path)}:{line}:{column}: a byte that is not UTF-8 was found",
-                hint="save the file as UTF-8",
-            ) from error
+        return cls.parse(decoded(raw, path), path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path | str) -> Self:
+        """`text`, which is called `path` in sentences. Raises FormatError."""
         return cls(path, text, _parsed(text, path))
 
     def where(self, *keys: str) -> str:
@@ -67,10 +71,27 @@ class Written:
         raise FormatError(f"{self.where(*keys)}: {sentence}", hint=hint)
 
 
-def _parsed(text: str, path: Path) -> dict[str, Any]:
+def decoded(raw: bytes, path: Path | str) -> str:
+    """`raw` as text. Raises FormatError at the byte that is not UTF-8."""
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        raise FormatError(
+            f"{clean(path)}:{line}:{column}: a byte that is not UTF-8 was found",
+            hint="save the file as UTF-8",
+        ) from error
+
+
+def _parsed(text: str, path: Path | str) -> dict[str, Any]:
+    # The library takes hours for a key of 100,000 parts: its time grows with their square.
+    deep = _DEEP_KEY.search(text)
+    if deep is not None:
+        _refuse_bomb(text, path, deep.start(1), f"a key of more than {_DEEPEST} parts")
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         placed = _PLACED.fullmatch(str(error))
         last = text.count("\n") + 1
         what, line, column = placed.groups() if placed else (str(error), str(last), "1")
@@ -78,6 +99,28 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
             f"{clean(path)}:{line}:{column}: {clean(what, limit=300)}",
             hint='this is no TOML: write one `key = value` a line, texts in "quotation marks"',
         ) from error
+    long = _LONG_NUMBER.search(text)
+    if long is not None and any(abs(one) >= _LARGEST_NUMBER for one in _numbers(document)):
+        _refuse_bomb(text, path, long.start(), "a number of more than 64 bits")
+    return document
+
+
+def _numbers(document: dict[str, Any]) -> Iterable[int]:
+    left: list[object] = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict | list):
+            left.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, int):
+            yield value
+
+
+def _refuse_bomb(text: str, path: Path | str, at: int, what: str) -> NoReturn:
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    raise FormatError(
+        f"{clean(path)}:{line}:{column}: {what} was found, a list of models was expected",
+        hint="name the right file",
+    )
 
 
 def meant(word: str, known: Iterable[str], otherwise: str) -> str:
