@@ -52,7 +52,7 @@ def follow(run: Run, watch: Watch, clock: Callable[[], float] = time.monotonic) 
     return run.report()
 
 
-def watch_for(face: Face, wanted: Wanted) -> Watch:
+def watch_for(face: Face, wanted: Wanted, *, doing: str = "fetching") -> Watch:
     """The way that fits: `wanted`, then the environment, then what stderr is."""
     if wanted == "json":
         return JsonWatch(face)
@@ -60,7 +60,7 @@ def watch_for(face: Face, wanted: Wanted) -> Watch:
         return Silent(face)
     ci = face.environ.get("CI", "").strip().lower() not in {"", "0", "false", "no"}
     if not face.err.isatty() or ci or face.environ.get("TERM", "dumb") == "dumb":
-        return PlainWatch(face)
+        return PlainWatch(face, doing=doing)
     return LiveWatch(face)
 
 
@@ -90,12 +90,13 @@ class PlainWatch(Silent):
 
     pace: Pace = field(default_factory=Pace)
     spoken: float | None = None
+    doing: str = "fetching"
 
     def tick(self, rows: Sequence[Row], now: float) -> None:
         self.pace.sample(sum(row.progress.fetched for row in rows), now)
         if self.spoken is None:
             self.spoken = now
-            self.face.say(f"fetching {count(len(rows), 'file')}")
+            self.face.say(f"{self.doing} {count(len(rows), 'file')}")
         elif now - self.spoken >= HEARTBEAT:
             self.spoken = now
             self.face.say(total_text(rows, self.pace, self.face.words))
