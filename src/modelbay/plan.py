@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final, Literal
 
 from modelbay.snapshot import ModelFile, Snapshot
 
@@ -20,6 +21,11 @@ class Action(StrEnum):
 
 MOVES = frozenset({Action.FETCH, Action.RESUME, Action.REPLACE})
 """The actions that bring bytes over the network."""
+
+
+Way = Literal["reflink", "hard link", "copy"]
+LADDER: Final[tuple[Way, ...]] = ("reflink", "hard link", "copy")
+"""How the same bytes get a second name, the cheapest way first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class Step:
     reason: str = ""
     source: Path | None = None
     """What a LINK step is made from."""
+    ways: Sequence[Way] = LADDER
+    """How it may be made: the first of them that works."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,16 @@ The planner looks and hashes; it writes nothing, so that a dry run and a real on
 same plan.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelbay.digest import Algorithm, Digest, disagreement, find
 from modelbay.errors import NoSpace, NotWritable, UsageError
-from modelbay.files import disk_errors, may_write, room, standing
+from modelbay.files import disk_errors, may_write, mount_of, mounts, room, standing
 from modelbay.library.base import Layout, Place, Standing
+from modelbay.library.elsewhere import Elsewhere, Holder
+from modelbay.library.records import Records
 from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.selection import Selection
 from modelbay.snapshot import ModelFile, Snapshot
@@ -38,12 +40,13 @@ def make_plan(
     held: Held,
     tick: Tick | None = None,
     replace: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Plan:
     """Steps in the order of the selection. LINK steps may need the bytes of an earlier step.
 
     `replace` takes files that are not ours as REPLACE instead of BLOCKED. Files in place
-    are hashed unless a record knows them. Raises DiskError, UsageError, and what `tick`
-    raises.
+    are hashed unless a record or `elsewhere` knows them. Raises DiskError, UsageError, and
+    what `tick` raises.
     """
     steps: list[Step] = []
     first: dict[Digest, Step] = {}
@@ -52,8 +55,10 @@ def make_plan(
         if file.path in lying:
             steps.append(_step(file, lying[file.path], Action.KEEP, "it is here"))
             continue
-        step = plan_file(snapshot, file, layout, held=held, tick=tick, replace=replace)
-        step = _shared(step, first)
+        step = plan_file(
+            snapshot, file, layout, held=held, tick=tick, replace=replace, elsewhere=elsewhere
+        )
+        step = _shared(step, first, layout)
         steps.append(step)
     return Plan(selection.snapshot, layout.name, layout.root(selection.snapshot), tuple(steps))
 
@@ -66,17 +71,30 @@ def plan_file(
     held: Held,
     tick: Tick | None = None,
     replace: bool = False,
+    elsewhere: Elsewhere | None = None,
+    besides: Collection[Path] | None = (),
 ) -> Step:
-    """One file's step, as the disk is now. Raises as `make_plan`."""
+    """One file's step, as the disk is now. No LINK is made from `besides`, which have other
+    bytes than they should; None: from nothing at all. Raises as `make_plan`.
+    """
     place = layout.place_of(snapshot, file)
     standing = layout.look(snapshot, file)
     if standing.taken:
         return _step(file, place, Action.BLOCKED, standing.taken)
     if standing.path is None:
-        return _bring(snapshot, file, layout, place, held)
-    return _judge(
-        snapshot, file, layout, _There(place, standing, standing.path), tick=tick, replace=replace
-    )
+        source = _source(snapshot, file, layout, place, elsewhere, besides)
+        if source is not None:
+            return Step(
+                *(file, Action.LINK, place.target, place.blob, place.part),
+                reason=_shares(source),
+                source=source.path,
+                ways=layout.ways,
+            )
+        return _bring(file, place, held)
+    there = _There(place, standing, standing.path)
+    if elsewhere is not None:
+        _learn(layout.records(snapshot), there.path, elsewhere)
+    return _judge(snapshot, file, layout, there, tick=tick, replace=replace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +104,40 @@ class _There:
     path: Path
 
 
-def _bring(snapshot: Snapshot, file: ModelFile, layout: Layout, place: Place, held: Held) -> Step:
-    source = layout.records(snapshot).same_content(file.digests)
-    if source is not None:
-        return _step(file, place, Action.LINK, f"the same bytes are in {clean(source)}", source)
+def _source(
+    snapshot: Snapshot,
+    file: ModelFile,
+    layout: Layout,
+    place: Place,
+    elsewhere: Elsewhere | None,
+    besides: Collection[Path] | None,
+) -> Holder | None:
+    """Bytes that are on this machine: in the layout's own folder, else anywhere."""
+    if besides is None:
+        return None
+    own = layout.records(snapshot).same_content(file.digests)
+    if own is not None and own not in besides:
+        return Holder(own, sure=True)
+    if elsewhere is None:
+        return None
+    return elsewhere.holder(file, place.blob, besides=besides)
+
+
+def _shares(source: Holder) -> str:
+    shown = clean(source.path)
+    if source.sure:
+        return f"the same bytes are in {shown}"
+    return f"{shown} is said to have the same bytes, and is read first"
+
+
+def _learn(records: Records, path: Path, elsewhere: Elsewhere) -> None:
+    """What was read of a file in place before it belonged to this folder is not read again."""
+    with disk_errors(path):
+        if not records.unchanged(path) and (known := elsewhere.known(path)):
+            records.trust(path, known)
+
+
+def _bring(file: ModelFile, place: Place, held: Held) -> Step:
     usable = held(place.part)
     if usable:
         reason = "an earlier run left a part of it"
@@ -170,7 +218,7 @@ def _step(
     return Step(file, action, place.target, place.blob, place.part, reason=reason, source=source)
 
 
-def _shared(step: Step, first: dict[Digest, Step]) -> Step:
+def _shared(step: Step, first: dict[Digest, Step], layout: Layout) -> Step:
     """`step`, or a LINK to an earlier step of this plan that brings the same bytes."""
     digest = step.file.sha256 or find(step.file.digests, "git-sha1")
     if digest is None or step.action not in MOVES:
@@ -187,6 +235,7 @@ def _shared(step: Step, first: dict[Digest, Step]) -> Step:
         step.part,
         reason=reason,
         source=earlier.blob,
+        ways=layout.ways,
     )
 
 
@@ -293,7 +342,13 @@ def _bytes_to_write(step: Step, volume: int) -> int:
             return size
     if step.source is None or step.source == step.blob:
         return 0
-    return 0 if standing(step.source).stat().st_dev == volume else size
+    source = standing(step.source)
+    if source.stat().st_dev != volume:
+        return size
+    if "hard link" in step.ways:
+        return 0
+    shares = "reflink" in step.ways and mount_of(source.resolve(), mounts()).may_clone
+    return 0 if shares else size
 
 
 def _need(path: Path, size: int, files: int, *, reserve: Reserve) -> Need:

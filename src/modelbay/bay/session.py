@@ -1,8 +1,9 @@
 """What one session is wired from, and the steps that every use case takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from modelbay import paths
 from modelbay.config import Settings
@@ -11,11 +12,12 @@ from modelbay.errors import CredentialMissing, UsageError
 from modelbay.http import Client, Reach
 from modelbay.library.base import Layout
 from modelbay.library.dir import Dir
-from modelbay.library.folders import Application, Mapped, application
+from modelbay.library.elsewhere import Elsewhere
+from modelbay.library.folders import NAMES, Application, Mapped, application
 from modelbay.library.folders_layout import Folders, Homes
 from modelbay.library.hf_cache import HfCache
 from modelbay.location import Http
-from modelbay.plan import Plan
+from modelbay.plan import LADDER, Plan, Way
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import Place
 from modelbay.provision.formats import judge_formats
@@ -26,6 +28,18 @@ from modelbay.selection import Selection
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.sources.loaded import Loaded
 from modelbay.transfer import Engine, Limits, held_bytes
+
+if TYPE_CHECKING:
+    from modelbay.library.index import Index, IndexedHome
+
+_WAYS: Final[Mapping[str, Sequence[Way]]] = {
+    "reflink": ("reflink", "copy"),
+    "hardlink": ("hard link", "copy"),
+    "copy": ("copy",),
+}
+"""The setting `links`. No layout here may hold symbolic links to other programs' files, so
+"symlink" is the ladder like "auto".
+"""
 
 
 class Session:
@@ -57,6 +71,10 @@ class Session:
         self.sources = Loaded(self.client, self.credentials, settings.endpoints)
         self._layouts: dict[tuple[str, Path, str], Layout] = {}
         self._homes = Homes()
+        self._ways = _WAYS.get(settings.links, LADDER)
+        self.elsewhere = Elsewhere(
+            lambda: paths.state_dir(environ) / "library.db", self._standard_homes
+        )
         self._restricted: list[Session] = []
 
     def restricted(self, reach: Reach) -> "Session":
@@ -70,6 +88,7 @@ class Session:
             reach=reach,
         )
         made.engine.bucket = self.engine.bucket
+        made.elsewhere = self.elsewhere
         self._restricted.append(made)
         return made
 
@@ -77,6 +96,26 @@ class Session:
     def workspace(self) -> Path:
         """Where folder layouts begin; made when something is put there."""
         return paths.workspace(self.environ, asked=self._workspace, setting=self.settings.workspace)
+
+    @property
+    def index(self) -> "Index":
+        """What is known of every file in the library; made from the records on disk where
+        there is none. Raises DiskError, FormatError.
+        """
+        return self.elsewhere.index()
+
+    def _standard_homes(self) -> Iterator["IndexedHome"]:
+        """Where records of ours lie if nobody named another place."""
+        from modelbay.library.index_homes import homes_in_cache, homes_of_application
+
+        yield from homes_in_cache(paths.hub_cache(self.environ))
+        for app in map(application, NAMES):
+            folders = app.categories.values()
+            yield from homes_of_application(self.workspace / app.root, app.name, folders)
+        chosen = application(self.settings.folders)
+        for root in (self._root, self.settings.root):
+            if root is not None:
+                yield from homes_of_application(root, chosen.name, chosen.categories.values())
 
     def parse(self, text: str) -> ModelRef:
         """The canonical ref that `text`, which the user wrote, means. Raises RefError."""
@@ -97,7 +136,7 @@ class Session:
         the default of its source. Raises UsageError.
         """
         if to is not None:
-            return Dir(to)
+            return Dir(to, ways=self._ways)
         if name == "ollama":
             raise UsageError(
                 "the layout ollama is not in this version yet", hint="name a folder with --to"
@@ -105,8 +144,8 @@ class Session:
         if category is not None or name == "folders":
             return self._category_layout(ref, category)
         if name == "hf-cache" or (name is None and ref.source == "huggingface"):
-            return HfCache.of(self.environ)
-        return Dir(Path.cwd())
+            return HfCache.of(self.environ, ways=self._ways)
+        return Dir(Path.cwd(), ways=self._ways)
 
     def _category_layout(self, ref: ModelRef, category: str | None) -> Layout:
         if category is None:
@@ -117,16 +156,22 @@ class Session:
         app = application(self.settings.folders)
         folder = app.folder(category, ref.name, self.settings.categories)
         own = None if app.by_publisher else ref.name.rpartition("/")[2]
-        return self._homes.layout(self.models_root(app), Mapped(folder, {}), own=own)
+        return self._homes.layout(
+            self.models_root(app), Mapped(folder, {}), own=own, ways=self._ways, application=app
+        )
 
     def layout_at(self, place: Place, names: Mapping[str, SafeRelPath]) -> Layout:
         """The layout that a lock names. Raises FormatError, UnsafeName."""
         if place.layout == "hf-cache":
-            return HfCache.of(self.environ)
+            return HfCache.of(self.environ, ways=self._ways)
         if place.layout == "folders":
-            root = self.models_root(application(place.folders or ""))
-            return self._homes.layout(root, Mapped(place.dir or "", names))
-        return Dir(self.workspace / SafeRelPath.parse(place.dir or ""), names=names)
+            app = application(place.folders or "")
+            where = Mapped(place.dir or "", names)
+            return self._homes.layout(
+                self.models_root(app), where, ways=self._ways, application=app
+            )
+        folder = self.workspace / SafeRelPath.parse(place.dir or "")
+        return Dir(folder, names=names, ways=self._ways)
 
     def models_root(self, app: Application) -> Path:
         """The folder below which `app` keeps its models."""
@@ -143,7 +188,9 @@ class Session:
         judge_formats(model or str(selection.snapshot.ref), selection.files, self.settings.formats)
         if isinstance(layout, Folders):
             layout = layout.holding(selection.files)
-        plan = make_plan(selection, layout, held=held_bytes, replace=replacing)
+        plan = make_plan(
+            selection, layout, held=held_bytes, replace=replacing, elsewhere=self.elsewhere
+        )
         plan = replace(plan, model=model or str(selection.snapshot.ref))
         self._layouts[_key(plan)] = layout
         return plan
@@ -159,7 +206,7 @@ class Session:
         check_targets(plans)
         check_writable(plans)
         check_space(plans, reserve=self.settings.reserve.of)
-        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate)
+        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate, self.elsewhere)
         return carrier.start([(plan, self.layout_of(plan)) for plan in plans])
 
     def check_token(self, snapshot: Snapshot, file: ModelFile) -> None:
@@ -176,6 +223,7 @@ class Session:
         for one in self._restricted:
             one.close()
         self.client.close()
+        self.elsewhere.close()
 
 
 def _key(plan: Plan) -> tuple[str, Path, str]:

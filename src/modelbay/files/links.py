@@ -4,21 +4,25 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+
+from modelbay.plan import LADDER, Way
 
 FICLONE = 0x40049409
 """`ioctl(2)` request of Linux that clones a file's extents (linux/fs.h)."""
 _COPY_SIZE = 1 << 20
 _REAL_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EEXIST}
-Way = Literal["reflink", "hard link", "copy"]
 
 
 def clone(
-    source: Path, new: Path, *, hard: bool = True, tick: Callable[[int], None] | None = None
+    source: Path,
+    new: Path,
+    *,
+    ways: Sequence[Way] = LADDER,
+    tick: Callable[[int], None] | None = None,
 ) -> Way:
-    """Makes `new` with the bytes of `source`: reflink, else hard link (with `hard`), else copy.
+    """Makes `new` with the bytes of `source` in the first of `ways` that works; a copy does.
 
     Its bytes are durable when it returns; `new` must not exist, and is gone again after an
     error. A copy is not proven yet: hash it. `tick` hears the bytes of every read of a
@@ -26,9 +30,9 @@ def clone(
     """
     reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _filled(new, lambda writing: _reflink(reading, writing)):
+        if "reflink" in ways and _filled(new, lambda writing: _reflink(reading, writing)):
             return "reflink"
-        if hard and _hard_link(source, new):
+        if "hard link" in ways and _hard_link(source, new):
             os.fsync(reading)
             return "hard link"
         _filled(new, lambda writing: _copy(reading, writing, tick))

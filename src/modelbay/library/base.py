@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelbay.digest import Digest
 from modelbay.library.records import Records
-from modelbay.plan import Step
+from modelbay.plan import Step, Way
 from modelbay.snapshot import ModelFile, Snapshot
 
 
@@ -42,6 +42,10 @@ class Standing:
 class Layout(Protocol):
     @property
     def name(self) -> str: ...
+    @property
+    def ways(self) -> Sequence[Way]:
+        """How a LINK into it may be made."""
+        ...
 
     def root(self, snapshot: Snapshot) -> Path:
         """The folder a person knows the model by; shown first in every plan."""
@@ -86,8 +90,9 @@ class Layout(Protocol):
 
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
         """Brings the verified, fsynced `step.part` (FETCH, RESUME, REPLACE) or the present
-        `step.blob` (LINK) under its final name, durably, and records it. Raises TargetTaken,
-        DiskError.
+        `step.blob` (LINK) under its final name, durably, and records it. `observed` of a LINK
+        are the digests of its source, where its bytes were read before. Raises TargetTaken,
+        WrongBytes when a source has other bytes than the wanted ones, DiskError.
         """
         ...
 

@@ -12,7 +12,7 @@ from modelbay.library.base import Place, Standing
 from modelbay.library.home import Home, part_key, record_name
 from modelbay.library.recorded import unchanged
 from modelbay.library.records import Records
-from modelbay.plan import Action, Step
+from modelbay.plan import LADDER, Action, Step, Way
 from modelbay.safepath import SafeRelPath
 from modelbay.snapshot import ModelFile, Snapshot
 
@@ -21,7 +21,7 @@ class Dir:
     """The folder `root`, which may be a link and is resolved once.
 
     `names` gives files another path below the root than they have in the snapshot, `home`
-    is that of the root where several layouts share it.
+    is that of the root where several layouts share it; `ways` are those of its LINK steps.
     """
 
     name = "dir"
@@ -32,7 +32,9 @@ class Dir:
         *,
         names: Mapping[str, SafeRelPath] | None = None,
         home: Home | None = None,
+        ways: Sequence[Way] = LADDER,
     ) -> None:
+        self.ways = ways
         self._root = root.resolve()
         self._names = names or {}
         self._home = home or Home(self._root)
@@ -85,8 +87,7 @@ class Dir:
     def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
         with disk_errors(step.target):
             if step.action is Action.LINK and step.source is not None:
-                wanted = observed or step.file.digests
-                observed = self._home.copied_in(step.source, step.part, wanted)
+                observed = self._home.linked_in(step, observed)
             replaces = step.action is Action.REPLACE
             if replaces:
                 refuse_other_than_file(self._root, step.target)

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from modelbay.digest import Digest, disagreement
-from modelbay.errors import NotWritable, WrongBytes
+from modelbay.digest import Digest, disagreement, find
+from modelbay.errors import DiskError, NotWritable, WrongBytes
 from modelbay.files import (
     LockUnsupported,
     clone,
+    disk_error,
     disk_errors,
     folder_below,
     hash_file,
@@ -166,23 +167,61 @@ class Home:
         digests = observed or self.records.observe(path, ("sha256",))
         self.records.add(record, snapshot, step.file.path, path, digests)
 
-    def copied_in(self, source: Path, part: Path, wanted: tuple[Digest, ...]) -> tuple[Digest, ...]:
-        """The bytes of `source` as `part`, ready to be published, and their observed digests.
-        Raises WrongBytes when they are not the wanted ones (any more), OSError.
+    def linked_in(self, step: Step, observed: tuple[Digest, ...] = ()) -> tuple[Digest, ...]:
+        """The bytes of the source of `step` as its part, ready to be published, and their
+        digests: those `observed` of the source before, as long as no byte was copied.
+
+        Until the bytes are proven, what an earlier run left of the part stays as it is. Raises
+        WrongBytes when they are not the wanted ones (any more), DiskError when the source
+        is gone, OSError.
         """
+        source, part = step.source or step.blob, step.part
         self.prepare()
         self.open_folder_of(part)
-        part.unlink(missing_ok=True)
-        way = clone(source, part)
-        known = self.records.unchanged(source)
-        if way != "copy" and known and all(digest in known for digest in wanted):
-            return known
-        return _proven(part, wanted)
+        near = _link_part(part)
+        near.unlink(missing_ok=True)
+        before = _status(source)
+        way = clone(source, near, ways=step.ways)
+        known = observed or self.records.unchanged(source)
+        if way == "copy" or not _covers(known, step.file.digests) or _status(source) != before:
+            known = _proven(near, step.file.digests)
+        # Without its journal nobody goes on writing into a part, which may be the source's inode.
+        journal_of(part).unlink(missing_ok=True)
+        near.replace(part)
+        return known
 
 
 def journal_of(part: Path) -> Path:
     """The name of the engine's journal, which goes when its part does."""
     return part.with_name(part.name.removesuffix(".part") + ".journal")
+
+
+def _link_part(part: Path) -> Path:
+    """Where the bytes of a link wait until they are proven, on the file system of `part`."""
+    stem, dot, _ = part.name.rpartition(".part")
+    if dot and part.name.endswith(".part"):
+        return part.with_name(f"{stem}.link.part")
+    key = hashlib.sha256(os.fsencode(part.name)).hexdigest()
+    return part.with_name(f".{key[:32]}.link{NAME}-part")
+
+
+def _status(source: Path) -> tuple[int, int, int, int]:
+    """What changes when a file does. Raises DiskError when it is no file that can be read."""
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise disk_error(error, source) from error
+    if not stat.S_ISREG(status.st_mode) or not os.access(source, os.R_OK):
+        raise DiskError(
+            f"{clean(source)} cannot be read as a file, and a link was to be made from it",
+            hint="run the same command again: its bytes are then fetched instead",
+        )
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _covers(known: tuple[Digest, ...], wanted: tuple[Digest, ...]) -> bool:
+    """Whether bytes with the digests `known` are those that are wanted, for certain."""
+    return find(known, "sha256") is not None and all(digest in known for digest in wanted)
 
 
 def part_key(snapshot: Snapshot, file: ModelFile) -> str:
@@ -231,7 +270,7 @@ def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:
     """`part` on the file system of `final`, which a mount hid from the plan."""
     near = final.with_name(f".{part.stem[:32]}{NAME}-part")
     near.unlink(missing_ok=True)
-    clone(part, near, hard=False)
+    clone(part, near, ways=("reflink", "copy"))
     _proven(near, observed)
     return near
 

@@ -31,6 +31,7 @@ from modelbay.library.index_tables import (
     A_NAME,
     FILE,
     ITS_MODELS,
+    MEMBERS,
     MODEL,
     ORPHANS,
     SCHEMA,
@@ -78,16 +79,42 @@ class Index:
         """`files` are there and belong to `model`; what else is known of it stays. A digest
         that was observed is not replaced by one that somebody only claims.
         """
-        several = list(files)
+        self.note_all([(model, files)])
+
+    def note_all(self, several: Iterable[tuple[IndexedModel, Iterable[IndexedFile]]]) -> None:
+        """The same of many models, in one transaction."""
+        rows = [(model, list(files)) for model, files in several]
         with self._writing():
-            key = put_model(self._connection, self._volumes, model, several)
-            for file in several:
-                number = put_file(self._connection, self._volumes, file)
-                self._connection.execute(
-                    "INSERT INTO member (model, name, file) VALUES (?, ?, ?)"
-                    " ON CONFLICT (model, name) DO UPDATE SET file = excluded.file",
-                    (key, name_of(file), number),
+            for model, files in rows:
+                key = put_model(self._connection, self._volumes, model, files)
+                for file in files:
+                    number = put_file(self._connection, self._volumes, file)
+                    self._connection.execute(
+                        "INSERT INTO member (model, name, file) VALUES (?, ?, ?)"
+                        " ON CONFLICT (model, name) DO UPDATE SET file = excluded.file",
+                        (key, name_of(file), number),
+                    )
+
+    def unlike(self, model: IndexedModel, files: Sequence[IndexedFile]) -> list[IndexedFile]:
+        """Those of `files` that `note` would not find as they are, or whose bytes nobody read."""
+        with self._reading():
+            volume, root = self._volumes.find(model.root) or (-1, b"")
+            known = {
+                (volume, path, name): facts
+                for volume, path, name, *facts in self._rows(
+                    MEMBERS,
+                    (
+                        *(volume, root, model.layout, model.ref, model.revision),
+                        *(model.model, model.named),
+                    ),
                 )
+            }
+            return [
+                file
+                for file in files
+                if known.get((*(self._volumes.find(file.path) or (-1, b"")), name_of(file)))
+                != [file.size, file.mtime_ns, signed(file.inode), 1]
+            ]
 
     def saw(self, path: Path, digests: Sequence[Digest], *, placed: bool = False) -> None:
         """The bytes at `path` were read just now, and have these digests. Raises OSError."""

@@ -1,10 +1,12 @@
 """What records on disk tell the index: where to look for them, and whose files they name."""
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from modelbay.files import write_atomic
 from modelbay.library.index_rows import IndexedFile, IndexedHome, IndexedModel
 from modelbay.library.records import Known, Record, records_in
 from modelbay.library.trash import HOME
@@ -33,6 +35,31 @@ def holds_home(base: Path) -> bool:
     return (base / HOME / "meta").is_dir()
 
 
+def remember(index: Path, homes: Sequence[IndexedHome]) -> None:
+    """Writes `homes` beside the file of the `index`, where its loss does not take them along.
+    Raises OSError.
+    """
+    rows = [
+        {"base": os.fspath(home.base), "layout": home.layout, "application": home.application}
+        for home in homes
+    ]
+    write_atomic(_beside(index), json.dumps(rows, indent=1).encode(), durable=False)
+
+
+def remembered(index: Path) -> list[IndexedHome]:
+    """The homes that were written beside the file of the `index`, if they can be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return [
+            IndexedHome(Path(row["base"]), str(row["layout"]), row["application"])
+            for row in json.loads(_beside(index).read_bytes())
+        ]
+    return []
+
+
+def _beside(index: Path) -> Path:
+    return index.with_name("homes.json")
+
+
 def recorded(home: IndexedHome) -> Iterator[tuple[IndexedModel, list[IndexedFile]]]:
     """The models that the records in `home` name, with those of their files that are there,
     unchanged since their bytes were read.
@@ -56,7 +83,8 @@ def _model(home: IndexedHome, record: Record, root: Path, revision: str) -> Inde
         layout=home.layout,
         root=root,
         model=_without_revision(record.ref),
-        source=record.ref.partition(":")[0],
+        licence=record.licence,
+        source=record.source,
     )
 
 

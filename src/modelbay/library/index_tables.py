@@ -90,6 +90,13 @@ A_NAME: Final = "(SELECT name FROM member WHERE file = f.id LIMIT 1)"
 ITS_MODELS: Final = (
     "(SELECT x.model FROM member x JOIN file f ON f.id = x.file WHERE f.volume = ? AND f.path = ?)"
 )
+MEMBERS: Final = (
+    "SELECT f.volume, f.path, x.name, f.size, f.mtime_ns, f.inode,"
+    " EXISTS (SELECT 1 FROM digest WHERE file = f.id AND observed = 1)"
+    " FROM model m JOIN member x ON x.model = m.id JOIN file f ON f.id = x.file"
+    " WHERE m.volume = ? AND m.root = ? AND m.layout = ? AND m.ref = ? AND m.revision = ?"
+    " AND (m.model = ? OR NOT ?)"
+)
 _PUT_FILE: Final = (
     "INSERT INTO file AS old (volume, path, size, mtime_ns, inode, placed, verified)"
     " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (volume, path) DO UPDATE SET"
@@ -197,17 +204,26 @@ def name_of(file: IndexedFile) -> bytes:
 def models_of_rows(volumes: Volumes, rows: Iterable[Any]) -> list[IndexedModel]:
     """What the question `MODEL` was answered with."""
     attached = set(volumes.attached())
-    return [
-        IndexedModel(
-            *(row[:3]),
-            volumes.path(*row[3:6]),
-            *row[6:10],
-            row[10] or 0,
-            row[3] in attached,
-            row[11],
+    models = []
+    for row in rows:
+        ref, revision, layout, volume, point, root, model, licence, source, files, size, key = row
+        where = volumes.path(volume, point, root)
+        models.append(
+            IndexedModel(
+                ref=ref,
+                revision=revision,
+                layout=layout,
+                root=where,
+                model=model,
+                licence=licence,
+                source=source,
+                files=files,
+                size=size or 0,
+                attached=volume in attached,
+                key=key,
+            )
         )
-        for row in rows
-    ]
+    return models
 
 
 def files_of_rows(volumes: Volumes, rows: Iterable[Any]) -> Iterator[IndexedFile]:

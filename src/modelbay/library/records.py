@@ -63,6 +63,8 @@ class Record:
     when: str
     table: Mapping[str, str]
     files: tuple[Known, ...]
+    source: str = ""
+    licence: str | None = None
 
 
 class Records:
@@ -99,12 +101,7 @@ class Records:
             if known.matches(status) and all(find(known.digests, name) for name in wanted):
                 return known.digests
         digests = hash_file(path, wanted, tick=tick, follow=True)
-        seen = Known(
-            file, "", status.st_size, status.st_mtime_ns, digests, placed=False, revision=""
-        )
-        with self._lock:
-            self._learn(_READ_ONLY, seen)
-            self._read[file] = seen
+        self._saw(file, status, digests)
         return digests
 
     def unchanged(self, path: Path) -> tuple[Digest, ...]:
@@ -122,6 +119,19 @@ class Records:
                 known.matches(status) and all(digest in known.digests for digest in digests)
                 for known in self._all().get(file, {}).values()
             )
+
+    def trust(self, path: Path, digests: tuple[Digest, ...]) -> None:
+        """Takes `digests` as observed of `path` as it is now: somebody else read its bytes."""
+        status = path.stat()
+        self._saw(self._file(path), status, digests)
+
+    def _saw(self, file: str, status: os.stat_result, digests: tuple[Digest, ...]) -> None:
+        seen = Known(
+            file, "", status.st_size, status.st_mtime_ns, digests, placed=False, revision=""
+        )
+        with self._lock:
+            self._learn(_READ_ONLY, seen)
+            self._read[file] = seen
 
     def ours(self, path: Path) -> Known | None:
         """The record of `path` if modelbay put it there and it has not changed since."""
@@ -245,6 +255,8 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
         "revision": snapshot.revision,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "from": dict(snapshot.table),
+        "source": snapshot.ref.source,
+        "licence": snapshot.licence.spdx or snapshot.licence.raw,
     }
 
 
@@ -278,7 +290,9 @@ def read_record(path: Path) -> Record | None:
         rows = tuple(_row(row) for row in document["files"])
         ref, revision, when = (str(document.get(key, "")) for key in ("ref", "revision", "when"))
         table = {str(key): str(value) for key, value in dict(document.get("from", {})).items()}
-        return Record(path.stem, ref, revision, when, table, rows)
+        source, licence = str(document.get("source", "")), document.get("licence")
+        licence = licence if isinstance(licence, str) else None
+        return Record(path.stem, ref, revision, when, table, rows, source, licence)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FormatError):
         return None
 
@@ -302,6 +316,8 @@ def write_record(path: Path, record: Record) -> None:
         "revision": record.revision,
         "when": record.when,
         "from": dict(record.table),
+        "source": record.source,
+        "licence": record.licence,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, _document(head, record.files))

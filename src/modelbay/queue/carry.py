@@ -5,9 +5,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from modelbay.errors import Interrupted, ModelbayError, NotWritable, TargetTaken
+from modelbay.errors import (
+    DiskError,
+    Interrupted,
+    ModelbayError,
+    NoSpace,
+    NotWritable,
+    TargetTaken,
+    WrongBytes,
+)
 from modelbay.library.base import Layout
+from modelbay.library.elsewhere import Elsewhere, InPlace, bytes_of
 from modelbay.location import Location
 from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.planner import plan_file
@@ -20,6 +30,9 @@ from modelbay.transfer import Engine, Order, Stop, held_bytes
 _TICK = 0.2
 _STOP_SECONDS = 1.6
 """How long a stop waits for journals; with the signal's own way it stays under 2 s."""
+
+_MOST_SOURCES = 4
+"""Of files that are said to have the wanted bytes, as many are tried before they are fetched."""
 
 Locate = Callable[[Snapshot, ModelFile], Location]
 
@@ -53,12 +66,13 @@ class Carrier:
     engine: Engine
     rows: Rows
     locate: Locate
+    elsewhere: Elsewhere | None = None
 
     def start(self, plans: Sequence[tuple[Plan, Layout]]) -> "Run":
         """Adds the plans' rows and starts carrying them; returns at once."""
         for plan, layout in plans:
             self.rows.add(plan, layout)
-        run = Run(self.engine, self.rows, self.locate, list(plans))
+        run = Run(self.engine, self.rows, self.locate, list(plans), self.elsewhere)
         run.start()
         return run
 
@@ -71,6 +85,7 @@ class Run:
     _rows: Rows
     locate: Locate
     plans: list[tuple[Plan, Layout]]
+    elsewhere: Elsewhere | None = None
     switch: Stop = field(default_factory=Stop)
     _began: float = field(default_factory=time.monotonic)
     _ended: float | None = None
@@ -123,6 +138,7 @@ class Run:
         try:
             for plan, layout in self.plans:
                 self._finish(plan, layout)
+            self._note_all()
         finally:
             self._ended = time.monotonic()
             self._finished.set()
@@ -140,6 +156,19 @@ class Run:
         except ModelbayError as error:
             if not (only_kept and isinstance(error, NotWritable)):
                 self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
+
+    def _note_all(self) -> None:
+        """What is in place now is known to the next run, wherever it wants the same bytes."""
+        if self.elsewhere is None:
+            return
+        rows: dict[int, dict[str, Row]] = {id(plan): {} for plan, _ in self.plans}
+        for row in self.rows:
+            rows[id(row.plan)][row.name] = row
+        for plan, layout in self.plans:
+            lying = (_in_place(step, rows[id(plan)].get(step.file.path)) for step in plan.steps)
+            self.elsewhere.note(plan, layout, [one for one in lying if one is not None])
+        for note in self.elsewhere.notes():
+            self._rows.tell(Event("warning", "index", note))
 
     def _carry(self, slot: Slot, number: int) -> None:
         while not self._rows.settled():
@@ -219,7 +248,7 @@ class Run:
 
     def _step(self, row: Row) -> Ending:
         snapshot = row.plan.snapshot
-        if row.step.action is Action.LINK:
+        if row.step.action is Action.LINK and row.step.source in {None, row.step.blob}:
             row.progress.state = "placing"
             row.layout.place(snapshot, row.step, ())
             return "done"
@@ -229,10 +258,12 @@ class Run:
             snapshot, row.step.file, pause=self.switch.wait, tell=tell
         ) as waited:
             step = self._replanned(row) if waited else row.step
+            tried: list[Path] = []
+            while step.action is Action.LINK and not self._linked(row, step, tried):
+                step = self._without(row, tried)
             if step.action is Action.KEEP:
                 return "kept"
             if step.action is Action.LINK:
-                row.layout.place(snapshot, step, ())
                 return "done"
             try:
                 self._fetch(row, step)
@@ -242,6 +273,38 @@ class Run:
                     raise
                 return "kept"
         return "done"
+
+    def _linked(self, row: Row, step: Step, tried: list[Path]) -> bool:
+        """Whether the LINK was made. A source that is gone or has other bytes joins `tried`:
+        what was said of it is no reason to fail.
+        """
+        row.progress.state = "placing"
+        source = step.source or step.blob
+        known = self.elsewhere.known(source) if self.elsewhere is not None else ()
+        try:
+            row.layout.place(row.plan.snapshot, step, known)
+        except (NoSpace, NotWritable):
+            raise
+        except (WrongBytes, DiskError) as error:
+            tried.append(source)
+            if self.elsewhere is not None:
+                self.elsewhere.doubt(source)
+            self._rows.tell(Event("note", row.name, f"not made from {clean(source)}: {error}"))
+            return False
+        return True
+
+    def _without(self, row: Row, tried: list[Path]) -> Step:
+        """The step with none of `tried` to make it from: from another file, else fetched."""
+        step = plan_file(
+            row.plan.snapshot,
+            row.step.file,
+            row.layout,
+            held=held_bytes,
+            elsewhere=self.elsewhere,
+            besides=tried if len(tried) < _MOST_SOURCES else None,
+        )
+        row.step = step
+        return step
 
     def _replanned(self, row: Row) -> Step:
         """The step as it is after another process moved the same bytes."""
@@ -264,6 +327,8 @@ class Run:
         row.progress.state = "placing"
         row.layout.place(snapshot, step, fetched.digests)
         row.observed = fetched.digests
+        if self.elsewhere is not None:
+            self.elsewhere.keep_sums(bytes_of(step), fetched.sums)
 
     def report(self) -> Report:
         """What became of the run so far."""
@@ -281,6 +346,15 @@ def _teller(rows: Rows, row: Row) -> Callable[[str], None]:
         rows.tell(Event("waiting", row.name, sentence))
 
     return tell
+
+
+def _in_place(step: Step, row: Row | None) -> InPlace | None:
+    """Where a step that ended well left the bytes; None for any other."""
+    if row is None:
+        return InPlace(step, placed=False) if step.action is Action.KEEP else None
+    if row.ending not in {"done", "kept"}:
+        return None
+    return InPlace(row.step, placed=row.ending == "done", observed=row.observed)
 
 
 def _outcome(plan: Plan, mine: Sequence[Row]) -> Outcome:

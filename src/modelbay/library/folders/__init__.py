@@ -32,6 +32,8 @@ class Application:
     root: SafeRelPath
     categories: Mapping[str, str]
     by_publisher: bool = False
+    written: frozenset[str] = frozenset()
+    """Folders whose files the application changes in place, as in training."""
 
     def folder(
         self, category: str, ref_name: str = "", more: Mapping[str, str] | None = None
@@ -46,6 +48,12 @@ class Application:
         if self.by_publisher and ref_name.count("/") == 1:
             return checked(ref_name)
         return self.categories.get(word) or checked(category)
+
+    def writes_into(self, folder: str) -> bool:
+        """Whether files in `folder` may be changed in place, so that none of them may share
+        its bytes with another name.
+        """
+        return any(f"{folder}/".startswith(f"{known}/") for known in self.written)
 
     def allows(self, folder: str) -> bool:
         """Whether a lock may send a model to `folder`: below the root, or beside it where the
@@ -141,7 +149,14 @@ def application(name: str) -> Application:
     root = document["root"]
     if not isinstance(folders, dict) or not isinstance(root, str):
         raise FormatError(f"the folders of {name} cannot be read", hint="install modelbay again")
-    return Application(name, SafeRelPath.parse(root), folders, "by_publisher" in document)
+    written = document.get("written", [])
+    return Application(
+        name,
+        SafeRelPath.parse(root),
+        folders,
+        "by_publisher" in document,
+        frozenset(folders[word] for word in written) if isinstance(written, list) else frozenset(),
+    )
 
 
 @cache
