@@ -156,6 +156,20 @@ def parse(text: str, forms: Iterable[RefForm]) -> ModelRef:
     )
 
 
+def check_address(url: str) -> None:
+    """Raises RefError unless `url` is a web address that may be written down: without a user
+    name, a password or a signature.
+    """
+    _refuse_unreadable(url)
+    raw = split(url)
+    host = raw.body.partition("/")[0] if raw is not None else ""
+    if raw is None or raw.scheme not in {"http", "https"} or not raw.slashes or not host:
+        raise RefError(
+            f"{clean(url, limit=200)!r} is no web address", hint="write it as https://host/file"
+        )
+    _refuse_secrets(raw)
+
+
 def _insisted(form: RefForm, ref: ModelRef, forms: Iterable[RefForm]) -> ModelRef:
     """`ref`, which keeps its `source:` where it would otherwise be read as another's page."""
     if any(other.recognise(str(ref)) is not None for other in forms if other is not form):

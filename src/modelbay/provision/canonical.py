@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -9,19 +10,29 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def toml(value: object) -> str:
+    """`value` on one line. Characters that cannot be seen are escaped, halves of characters
+    replaced.
+    """
     match value:
         case bool():
             return "true" if value else "false"
         case int() | float():
             return str(value)
         case str():
-            return '"' + "".join(_escaped(c) for c in value) + '"'
+            return f'"{_escaped(value)}"'
         case Mapping():
-            pairs = [f"{_key(key)} = {toml(value[key])}" for key in value]
+            pairs = [f"{key_of(key)} = {toml(value[key])}" for key in value]
             return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
         case Sequence():
-            return "[" + ", ".join(toml(one) for one in value) + "]"
+            return "[" + ", ".join([toml(one) for one in value]) + "]"
+        case datetime() | date() | time():
+            return value.isoformat()
     raise TypeError(f"a lock holds no {type(value).__name__}")
+
+
+def key_of(key: str) -> str:
+    """`key` as it stands before its value."""
+    return key if _BARE.fullmatch(key) else toml(key)
 
 
 def plain(value: Any) -> Any:
@@ -36,11 +47,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _escaped(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    return f"\\u{ord(character):04X}" if ord(character) < 32 or character == "\x7f" else character
+def _escaped(text: str) -> str:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join([_ESCAPES.get(c) or (c if c.isprintable() else _code(c)) for c in text])
 
 
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else toml(key)
+def _code(character: str) -> str:
+    point = ord(character)
+    if 0xD800 <= point <= 0xDFFF:
+        return "\N{REPLACEMENT CHARACTER}"
+    return f"\\u{point:04X}" if point <= 0xFFFF else f"\\U{point:08X}"

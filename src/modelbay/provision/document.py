@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 from modelbay.errors import UnsafeName, UsageError
 from modelbay.library import folders
 from modelbay.provision.entries import entries_of
-from modelbay.provision.entry import Entry, Later
+from modelbay.provision.entry import Entry, Later, twin_key
 from modelbay.provision.factories import Known, Sources
 from modelbay.provision.reading import Written, meant
 from modelbay.safepath import SafeRelPath
@@ -53,7 +52,11 @@ def read_provision(path: Path, known: Known) -> Provision:
     """The provision file at `path`. Raises FormatError with file, line and column for whatever
     cannot be understood, and DiskError.
     """
-    written = Written.read(path)
+    return provision_of(Written.read(path), known)
+
+
+def provision_of(written: Written, known: Known) -> Provision:
+    """The provision file that `written` is. Raises as `read_provision`."""
     document = written.document
     _refuse_unknown(written)
     categories = _categories(written)
@@ -148,10 +151,9 @@ def _refuse_twins(written: Written, idents: list[str]) -> None:
     """Raises FormatError when two ids are one after aliases and case folding."""
     seen: dict[str, str] = {}
     for ident in idents:
-        category, _, name = ident.partition("/")
-        same = unicodedata.normalize("NFC", f"{folders.canonical(category)}/{name}").casefold()
+        same = twin_key(ident)
         if same in seen:
-            here = ("models", category, name)
+            here = ("models", *ident.split("/", 1))
             first = ("models", *seen[same].split("/", 1))
             written.refuse(
                 here,

@@ -1,9 +1,11 @@
 """One model as a person asked for it, as a frozen value."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelbay.library import folders
 from modelbay.provision.keys import names_a_secret
 from modelbay.provision.pins import Pin
 
@@ -11,6 +13,12 @@ At = tuple[str, str, str]
 """`models`, category, name: where an entry stands."""
 _PLACE: Final = frozenset({"layout", "dir", "auth", "headers"})
 """Keys that a lock writes elsewhere than in `original`, or not at all."""
+
+
+def twin_key(ident: str) -> str:
+    """The same for two ids that are one after aliases and case folding."""
+    category, _, name = ident.partition("/")
+    return unicodedata.normalize("NFC", f"{folders.canonical(category)}/{name}").casefold()
 
 
 @dataclass(frozen=True, slots=True)
