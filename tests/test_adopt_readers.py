@@ -12,7 +12,7 @@ import pytest
 from modelbay.digest import Digest, find
 from modelbay.errors import FileNotFound
 from modelbay.files import hash_file
-from modelbay.library.adopt import FoundModel, Place, given_places, standard_places
+from modelbay.library.adopt import PATH, FoundModel, Place, given_places, standard_places
 from modelbay.serve import Hub, MemoryShelf
 from tests.adopting import (
     found,
@@ -109,7 +109,7 @@ def test_a_download_into_a_folder_is_told_with_its_commit_and_claims(hub: Hub, t
     assert {file.name for file in brought.files} == set(FILES)
     assert_every_claim_is_true(brought)
     other = one([model for model in models if not model.revision])
-    assert other.ref == str(folder / "other.safetensors")
+    assert other.ref == PATH + str(folder / "other.safetensors")
 
 
 def test_a_file_changed_since_its_download_claims_nothing(hub: Hub, tmp_path: Path):
@@ -324,7 +324,7 @@ def test_folders_of_an_application_tell_the_category(tmp_path: Path):
 
     models, _ = found_in(root)
 
-    assert {(model.ref.removeprefix(f"{root}/"), model.category) for model in models} == {
+    assert {(model.ref.removeprefix(f"{PATH}{root}/"), model.category) for model in models} == {
         ("loras/style.safetensors", "lora"),
         ("upscale_models/sub/4x.pth", "esrgan"),
         ("LLM/tiny.gguf", "LLM"),
@@ -357,7 +357,7 @@ def test_a_folder_that_is_loaded_as_one_is_one_model(tmp_path: Path):
 
     models, _ = found_in(root)
 
-    assert {model.ref.removeprefix(f"{root}/"): len(model.files) for model in models} == {
+    assert {model.ref.removeprefix(f"{PATH}{root}/"): len(model.files) for model in models} == {
         "Diffusers/flux": 3,
         "LLM/qwen": 2,
         "Stable-diffusion/a.safetensors": 1,
@@ -383,7 +383,7 @@ def test_a_repository_of_lm_studio_is_one_model(tmp_path: Path):
     model = one(found(place)[0])
 
     assert place.application == "lmstudio"
-    assert model.ref == str(root / "bartowski/Qwen-GGUF")
+    assert model.ref == PATH + str(root / "bartowski/Qwen-GGUF")
     assert len(model.files) == 2
 
 
@@ -420,7 +420,7 @@ def test_links_loops_fifos_and_names_that_steer_terminals_are_left_alone(tmp_pat
 
     models, look = found_in(root)
 
-    assert [model.ref for model in models] == [str(root / "a.gguf")]
+    assert [model.ref for model in models] == [PATH + str(root / "a.gguf")]
     assert look.links == 3
     assert len(look.notes) == 4
     assert all(note.isprintable() for note in look.notes)
@@ -447,7 +447,7 @@ def test_a_tree_deeper_than_any_model_is_noted_and_left(tmp_path: Path):
 
     models, look = found_in(tmp_path)
 
-    assert one(models).ref == str(tmp_path / "a.gguf")
+    assert one(models).ref == PATH + str(tmp_path / "a.gguf")
     assert not look.whole
     assert "more than 32 folders deep" in look.notes[0]
 
@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_read_is_noted_and_skipped(tmp_path: Path):
     models, look = found_in(tmp_path)
     closed.chmod(0o700)
 
-    assert one(models).ref == str(tmp_path / "a.gguf")
+    assert one(models).ref == PATH + str(tmp_path / "a.gguf")
     assert not look.whole
     assert "closed was skipped: Permission denied" in look.notes[0]
 

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "show": "Show a model's revision, licence, files and what would be fetched.",
     "get": "Fetch models to where programs look for them.",
     "config": "Show or change settings; comments in config.toml stay.",
+    "adopt": "Find and index the models that this machine already holds.",
     "doctor": "Check this machine: folders, links, endpoints, tokens, terminal.",
     "demo": "See the main job done against a small Hub inside this process.",
     "completion": "Print the script that completes commands in your shell.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from modelbay import sources
-from modelbay.bay import factories, locking, verifying
+from modelbay.bay import adopting, factories, locking, verifying
 from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.config import Settings, read_settings
@@ -202,6 +202,16 @@ class Bay:
     def check_factory(self, name: str, table: Mapping[str, Any]) -> None:
         """Raises UsageError for a `[sources.NAME]` of the settings that no source understands."""
         factories.check_factory(self._session, name, table)
+
+    def adopt(
+        self, folders: Sequence[Path] = (), *, tell: adopting.Tell | None = None
+    ) -> adopting.Adopted:
+        """Indexes the models in `folders`, or where programs usually keep them, where they lie.
+
+        Nothing is moved, hashed or written to but the index. `tell` hears how many names were
+        looked at in a place so far. Raises FileNotFound, DiskError, and what `tell` raises.
+        """
+        return adopting.adopt(self._session, folders, tell=tell)
 
     def close(self) -> None:
         self._session.close()

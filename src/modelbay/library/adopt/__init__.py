@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterator
 
-from modelbay.library.adopt.folders import read_folders
+from modelbay.library.adopt.folders import PATH, read_folders
 from modelbay.library.adopt.found import FoundFile, FoundModel, Look, Place, PlaceKind
 from modelbay.library.adopt.hub import read_cache
 from modelbay.library.adopt.ollama import read_store
 from modelbay.library.adopt.places import given_places, standard_places
 
 __all__ = [
+    "PATH",
     "FoundFile",
     "FoundModel",
     "Look",

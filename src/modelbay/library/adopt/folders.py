@@ -27,6 +27,8 @@ from modelbay.library.folders import NAMES, Application, application
 from modelbay.selection import WEIGHTS
 from modelbay.text import clean
 
+PATH: Final = "file://"
+"""What the ref of a model begins with that only its path names; the path follows as it is."""
 _SUFFIXES: Final = tuple(sorted(WEIGHTS | {".sft", ".ggml"}))
 _PARTIAL: Final = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".tmp", ".lock")
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5}\..+)")
@@ -187,7 +189,7 @@ def _model(
     """A model whose place does not tell what it is called: its path names it."""
     if not files:
         return
-    ref = ref or files[0].path
+    ref = PATH + (ref or files[0].path)
     if not ref.isprintable():
         walk.look.note(f"{clean(ref)} was skipped: its path holds what cannot be shown")
         return
@@ -221,8 +223,9 @@ def _local_download(walk: _Walk, folder: _Folder) -> Iterator[FoundModel]:
             walk.claimed.add(file.path)
             commits.setdefault(commit, []).append(file)
     for commit, files in commits.items():
+        ref = folder.path if len(commits) == 1 else f"{folder.path}@{commit}"
         if any(file.name.lower().endswith(_SUFFIXES) for file in files):
-            yield from _model(walk, folder, files, ref=folder.path, revision=commit)
+            yield from _model(walk, folder, files, ref=ref, revision=commit)
 
 
 def _is_folder(look: Look, folder: str, name: str) -> bool:
