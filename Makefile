@@ -17,7 +17,7 @@ demo: $(VENV)/.ready ## install into .venv and run the main job against the embe
 	@$(BIN)/modelbay demo
 
 test: $(VENV)/.ready ## the tests that need no installed server (under 4 minutes)
-	$(BIN)/python -m pytest -q -m "not real"
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not real"
 
 test-real: $(VENV)/.ready ## the tests against real servers, peers and mounts; installs what it needs
 	bash .ci/install-real && $(BIN)/python -m pytest -q -m real
