@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
-from modelbay import files, sources
+from modelbay import files, paths, sources
+from modelbay.bay.agreeing import locked_ref, noted
 from modelbay.bay.parallel import each
 from modelbay.bay.session import Session
 from modelbay.digest import Algorithm, Digest
@@ -22,11 +23,12 @@ from modelbay.provision import (
     Provision,
     judge,
     keeping,
-    read_lock,
     read_provision,
     snapshot_of,
     written,
 )
+from modelbay.provision.lockcache import cached
+from modelbay.provision.lockreading import raw_lock
 from modelbay.provision.making import (
     Wanted,
     check_gate,
@@ -92,6 +94,17 @@ def known(session: Session) -> Known:
         session.sources.parse,
         session.settings.sources,
     )
+
+
+def read_lock(session: Session, lock: Path) -> Lock:
+    """The lock at `lock`; a large one was parsed before. Raises FormatError, DiskError."""
+    return parse_lock(session, raw_lock(lock), lock)
+
+
+def parse_lock(session: Session, text: str | bytes, name: Path | str) -> Lock:
+    """The lock `text`, which is called `name` in sentences. Raises FormatError."""
+    raw = text.encode() if isinstance(text, str) else text
+    return cached(raw, name, paths.state_dir(session.environ) / "locks")
 
 
 def draft(
@@ -212,7 +225,7 @@ class _Drafting:
 
     def resolved(self, entry: Entry) -> Wanted:
         ref = self.ref_of(entry)
-        snapshot = self.session.sources.resolve(ref)
+        snapshot = noted(self.session, self.session.sources.resolve(ref), entry.auth)
         policies = self.provision.license_allow, self.session.settings.license_allow
         judge(entry.id, snapshot.licence, *policies)
         found = wanted(
@@ -306,7 +319,7 @@ def lock(session: Session, asked: Path, path: Path) -> Report:
     what no source tells a sha256 of. Pins of a lock that is there stay. Raises FormatError,
     PolicyError, IntegrityError, AccessError, and the first failure of a fetch.
     """
-    before = read_lock(path) if path.exists() else None
+    before = read_lock(session, path) if path.exists() else None
     found = draft(session, provision(session, asked), before, whole=False)
     for _, error in found.failures:
         raise error
@@ -336,7 +349,7 @@ def plans_of(session: Session, lock: Lock | Path) -> list[Plan]:
     """A plan for each model of a lock; no source is asked. Raises FormatError, PolicyError,
     IntegrityError where a pin and the lock differ.
     """
-    found = read_lock(lock) if isinstance(lock, Path) else lock
+    found = read_lock(session, lock) if isinstance(lock, Path) else lock
     for model in found.models:
         judge(model.id, model.licence, found.license_allow, session.settings.license_allow)
         model.check_pin()
@@ -349,8 +362,8 @@ def plans_of(session: Session, lock: Lock | Path) -> list[Plan]:
 
 
 def _selection(session: Session, model: LockedModel) -> Selection:
-    ref = session.sources.ref_of(model.source, model.original)
-    return Selection(snapshot_of(model, ref), model.files)
+    snapshot = snapshot_of(model, locked_ref(session, model))
+    return Selection(noted(session, snapshot, model.auth), model.files)
 
 
 def _plan(session: Session, model: LockedModel) -> Plan:

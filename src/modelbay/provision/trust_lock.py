@@ -12,6 +12,7 @@ from typing import Any, Final
 from modelbay.config.position import tables
 from modelbay.errors import FormatError, ModelbayError, UnsafeName
 from modelbay.library import folders
+from modelbay.provision.lockfile import TABLES, table_of
 from modelbay.provision.reading import Written
 from modelbay.provision.trust import Checked, Trusting, refuse_unprintable
 from modelbay.safepath import SafeRelPath
@@ -19,10 +20,6 @@ from modelbay.text import clean
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_SOURCES: Final = frozenset(
-    {"huggingface", "civitai", "ollama", "mlflow", "s3", "git", "git-lfs", "git-xet", "url"}
-    | {"gdrive", "mock", "oci"}
-)
 _HOMES: Final = ("endpoint", "url", "tracking-uri", "host")
 _AGAIN: Final = "take the lock from version control again, or make it again"
 
@@ -52,8 +49,8 @@ def _check_model(one: Checked, row: Mapping[str, Any]) -> None:
         )
     original, place = _table(one, row, "original"), _table(one, row, "place")
     source = str(original.get("source"))
-    table = _table(one, row, source)
-    others = sorted(_SOURCES & row.keys() - {source})
+    table = _table(one, row, table_of(source))
+    others = sorted({*TABLES} & row.keys() - {table_of(source)})
     if others:
         one.spoil((), f"has two sources, {clean(source, limit=80)} and {others[0]}", _AGAIN)
     for asked in (row, original, table):

@@ -43,6 +43,16 @@ class Source(RefForm, Protocol):
         """The ref that an entry's TOML keys mean. Raises UsageError naming the key."""
         ...
 
+    def keys_of(self, ref: ModelRef) -> dict[str, object]:
+        """The TOML keys that mean `ref`: `ref_of` gives it back, but for a path in it."""
+        ...
+
+    def ref_in(self, table: Mapping[str, str], asked: ModelRef) -> ModelRef:
+        """The ref whose files a lock's `table` locates, at the revision that was `asked` for.
+        Asks nobody. Raises FormatError for a table that locates nothing.
+        """
+        ...
+
     def search(self, query: Query) -> Iterator[Hit]:
         """Hits as they come. Raises NoSearch where the service has none."""
         ...

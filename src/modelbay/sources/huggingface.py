@@ -80,6 +80,14 @@ class HuggingFace:
         revision = keys.get("revision")
         return ref if revision is None else ref.at(str(revision))
 
+    def keys_of(self, ref: ModelRef) -> dict[str, object]:
+        told = {"repo": ref.name, "revision": ref.revision, "endpoint": ref.option("endpoint")}
+        return {key: value for key, value in told.items() if value is not None}
+
+    def ref_in(self, table: Mapping[str, str], asked: ModelRef) -> ModelRef:
+        repo, _ = _repo_of(table, asked)
+        return refs.ref_to(repo, asked.revision, asked.path, self._endpoint)
+
     def search(self, query: Query) -> Iterator[Hit]:
         """Models, newest trends first unless `sort` says otherwise."""
         params = _search_params(query)
@@ -119,7 +127,7 @@ class HuggingFace:
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Http:
         """Raises CredentialMissing or Gated before the first byte of a gated model."""
-        repo, commit = _repo_in(snapshot)
+        repo, commit = _repo_of(snapshot.table, snapshot.ref)
         if snapshot.gated != "no":
             self._pass_gate(repo)
         hub = self._hub(repo.endpoint)
@@ -289,13 +297,12 @@ def _table(repo: Repo, commit: str) -> dict[str, str]:
     return table if repo.type == "model" else {**table, "type": repo.type}
 
 
-def _repo_in(snapshot: Snapshot) -> tuple[Repo, str]:
-    """Repository and commit of a snapshot's table, which a lock may have brought."""
-    table = snapshot.table
+def _repo_of(table: Mapping[str, str], ref: ModelRef) -> tuple[Repo, str]:
+    """Repository and commit of a table, which a lock may have brought for `ref`."""
     repo, commit = table.get("repo", ""), table.get("commit", "")
     if not is_repo_id(repo) or not is_commit(commit):
         raise FormatError(
-            f"{snapshot.ref} is locked without a repo and a commit that could be asked for",
+            f"{ref} is locked without a repo and a commit that could be asked for",
             hint="make the lock again from its provision file",
         )
     endpoint = refs.normal_endpoint(table.get("endpoint", PUBLIC))

@@ -3,15 +3,22 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from modelbay.digest import Digest
-from modelbay.errors import FileNotFound, NoSearch, RefError, RevisionNotFound, UsageError
+from modelbay.errors import (
+    FileNotFound,
+    FormatError,
+    NoSearch,
+    RefError,
+    RevisionNotFound,
+    UsageError,
+)
 from modelbay.location import OpenAt, Stream
-from modelbay.refs import ModelRef, RawRef, checked_part, checked_path
+from modelbay.refs import ModelRef, RawRef, checked_part, checked_path, split
 from modelbay.safepath import SafeRelPath, refuse_clashes
 from modelbay.snapshot import Hit, Licence, ModelFile, Query, Snapshot
 from modelbay.sources.base import Means, Option
@@ -88,6 +95,23 @@ class Mock:
         raw = RawRef("mock", slashes=True, body=body, options=tuple(options), text=body)
         sha = keys.get("commit_sha")
         return self.read_ref(raw).at(None if sha is None else str(sha))
+
+    def keys_of(self, ref: ModelRef) -> dict[str, object]:
+        org, _, model = ref.name.partition("/")
+        told = {"org": org, "model": model, "commit_sha": ref.revision}
+        keys: dict[str, object] = {key: value for key, value in told.items() if value is not None}
+        if files := ref.option("files"):
+            keys["files"] = files.split(",")
+        return keys | {key: value for key, value in ref.options if key == "content"}
+
+    def ref_in(self, table: Mapping[str, str], asked: ModelRef) -> ModelRef:
+        raw = split(table.get("ref", str(asked)))
+        if raw is None or raw.scheme not in self.schemes:
+            raise FormatError(
+                f"{asked} is locked to {clean(table.get('ref'), limit=200)!r}, which is no mock",
+                hint="make the lock again from its provision file",
+            )
+        return self.read_ref(raw).at(asked.revision)
 
     def search(self, query: Query) -> Iterator[Hit]:
         raise NoSearch(

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from modelbay.errors import (
     CredentialMissing,
     CredentialRefused,
+    FormatError,
     LoginPage,
     ModelbayError,
     ModelNotFound,
@@ -72,6 +73,17 @@ class Url:
                 hint='write url = "https://host/file"',
             )
         return parse(url, (self,))
+
+    def keys_of(self, ref: ModelRef) -> dict[str, object]:
+        return {"url": ref.address or str(ref.at(None))}
+
+    def ref_in(self, table: Mapping[str, str], asked: ModelRef) -> ModelRef:
+        url = table.get("url")
+        try:
+            found = asked if url is None else self.ref_of({"url": url})
+        except UsageError as error:
+            raise FormatError(f"a lock's table for {asked}: {error}", hint=error.hint) from error
+        return asked if found.address == asked.address else found
 
     def search(self, query: Query) -> Iterator[Hit]:
         raise NoSearch(
