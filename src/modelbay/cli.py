@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "search": "Find models in every source.",
     "show": "Show a model's revision, licence, files and what would be fetched.",
     "get": "Fetch models to where programs look for them.",
+    "export": "Write the library to a provision file, a lock or sha256 sums.",
     "config": "Show or change settings; comments in config.toml stay.",
     "adopt": "Find and index the models that this machine already holds.",
     "doctor": "Check this machine: folders, links, endpoints, tokens, terminal.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from modelbay import sources
-from modelbay.bay import adopting, factories, locking, verifying
+from modelbay.bay import adopting, exporting, factories, locking, verifying
 from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.config import Settings, read_settings
@@ -198,6 +198,20 @@ class Bay:
         Raises WrongBytes for the first that differs.
         """
         return verifying.verify(plans)
+
+    def prepare_export(
+        self,
+        file: Path,
+        names: Sequence[str] = (),
+        *,
+        form: exporting.Form = "toml",
+        replace: bool = False,
+    ) -> exporting.Export:
+        """What of the library `write` would write to `file`: the models called `names`, or all.
+        Where it has `unread` files, its `carry` must have ended before. Raises ModelNotFound,
+        RefError, TargetTaken.
+        """
+        return exporting.prepare_export(self._session, file, names, form=form, replace=replace)
 
     def check_factory(self, name: str, table: Mapping[str, Any]) -> None:
         """Raises UsageError for a `[sources.NAME]` of the settings that no source understands."""
