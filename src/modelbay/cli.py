@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "search": "Find models in every source.",
     "show": "Show a model's revision, licence, files and what would be fetched.",
     "get": "Fetch models to where programs look for them.",
+    "sync": "Bring every model of a provision file or a lock into place.",
+    "provision": "The same at the start of a container, with a log.",
     "export": "Write the library to a provision file, a lock or sha256 sums.",
     "config": "Show or change settings; comments in config.toml stay.",
     "adopt": "Find and index the models that this machine already holds.",

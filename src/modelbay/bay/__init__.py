@@ -10,12 +10,14 @@ with Bay.open() as bay:
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from modelbay import sources
-from modelbay.bay import adopting, exporting, factories, locking, verifying
+from modelbay.bay import adopting, checking, exporting, factories, locking, syncing, verifying
+from modelbay.bay.checking import Checking
 from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
+from modelbay.bay.syncing import Syncing
 from modelbay.config import Settings, read_settings
 from modelbay.errors import ModelbayError, NoSearch
 from modelbay.library.base import Layout
@@ -192,6 +194,27 @@ class Bay:
         IntegrityError where a pin and the lock differ.
         """
         return locking.plans_of(self._session, lock)
+
+    def prepare_sync(self, where: str | Path, **options: Unpack[syncing.Options]) -> Syncing:
+        """A sync of the provision file or lock at a path or an address, of which everything is
+        known and nothing has moved: `carry` it, and `finish` it with the run. Raises FormatError,
+        PolicyError, UsageError, IntegrityError, AccessError, NotFound, NetworkError.
+        """
+        return syncing.prepare(self._session, str(where), **options)
+
+    def sync(self, where: str | Path, **options: Unpack[syncing.Options]) -> Report:
+        """Brings every model of a provision file or a lock into place, verified, and blocks
+        meanwhile. Raises as `prepare_sync`; and, after everything else was done, the failure
+        that stands for all.
+        """
+        return syncing.sync(self._session, str(where), **options)
+
+    def check(self, where: str | Path, **options: Unpack[checking.Options]) -> Checking:
+        """In what the disk differs from a lock, or from that of a provision file. With `deep`
+        its `work` is to be started and followed, which reads every byte. Raises as
+        `prepare_sync`.
+        """
+        return checking.check(self._session, str(where), **options)
 
     def verify(self, plans: Sequence[Plan]) -> int:
         """Reads every file of `plans` again and compares it with its digests; how many bytes.

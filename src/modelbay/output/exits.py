@@ -25,6 +25,7 @@ from modelbay.output.words import Words
 from modelbay.text import clean
 
 DONE: Final = 0
+DIFFERS: Final = 1
 USAGE: Final = 2
 TARGET_TAKEN: Final = 9
 BUG: Final = 70

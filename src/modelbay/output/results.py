@@ -54,12 +54,13 @@ def failures_of(report: Report, environ: Mapping[str, str]) -> list[Failure]:
                 continue
             seen.add(id(row.error))
             shared = sum(error is row.error for error in errors) > 1
-            error = _logged(row.error, environ) if len(found) < FAILURES_NAMED else row.error
+            error = logged(row.error, environ) if len(found) < FAILURES_NAMED else row.error
             found.append(Failure(ref, error, None if shared else row.name))
     return found
 
 
-def _logged(error: ModelbayError, environ: Mapping[str, str]) -> ModelbayError:
+def logged(error: ModelbayError, environ: Mapping[str, str]) -> ModelbayError:
+    """`error`; the one that stands for a bug where it is one, its traceback in the log."""
     cause = error.__cause__
     return bug(cause, environ) if exit_code(error) == BUG and cause is not None else error
 
@@ -99,7 +100,9 @@ def whole_paths(report: Report) -> list[str]:
     ]
 
 
-def last_line(verb: str, report: Report, words: Words, *, unplanned: int = 0) -> str:
+def last_line(
+    verb: str, report: Report, words: Words, *, unplanned: int = 0, removed: int = 0
+) -> str:
     """`Got 1 model, 4 files, 58.2 GB: 2 fetched, 1 linked, 1 kept in 12.3 s (812 MB/s)`.
 
     `unplanned` models failed before there was a plan for them.
@@ -111,7 +114,8 @@ def last_line(verb: str, report: Report, words: Words, *, unplanned: int = 0) ->
     files = sum(len(outcome.plan.steps) for outcome in outcomes)
     size = words.size(sum(outcome.plan.size for outcome in outcomes))
     line = f"{verb} {models}, {count(files, 'file')}, {size}"
-    if parts := _parts(outcomes):
+    parts = _parts(outcomes) + ([f"{removed:,} removed"] if removed else [])
+    if parts:
         line += ": " + ", ".join(parts)
     line += f" in {duration(report.seconds)}"
     if report.bytes and report.seconds > 0:
@@ -155,7 +159,7 @@ def deciding(failures: Sequence[Failure]) -> ModelbayError | None:
 def report_document(report: Report, failures: Sequence[Failure]) -> dict[str, Any]:
     """Every model with its plan and what became of it."""
     return {
-        "models": [_outcome_document(outcome) for outcome in report.outcomes],
+        "models": [outcome_document(outcome) for outcome in report.outcomes],
         **failures_document(failures),
         "bytes": report.bytes,
         "seconds": round(report.seconds, 3),
@@ -171,7 +175,7 @@ def failures_document(failures: Sequence[Failure]) -> dict[str, Any]:
     return document
 
 
-def _outcome_document(outcome: Outcome) -> dict[str, Any]:
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
     return {
         **plan_document(outcome.plan),
         "fetched": outcome.fetched,
