@@ -13,7 +13,7 @@ from modelbay.errors import UnsafeName
 from modelbay.text import clean
 
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)")
-_FORBIDDEN = frozenset('\\:<>"|?*')
+_FORBIDDEN = re.compile(r'[\\:<>"|?*]')
 LONGEST_COMPONENT = 255
 LONGEST_PATH = 1024
 DEEPEST = 32
@@ -66,9 +66,10 @@ class SafeRelPath(str):
 def _check(component: str, whole: str) -> None:
     if component in {"", ".", ".."}:
         _refuse(whole, "it has an empty, '.' or '..' part")
-    if not component.isprintable() or any(c in _FORBIDDEN for c in component):
+    if not component.isprintable() or _FORBIDDEN.search(component):
         _refuse(whole, 'it has a control or invisible character or one of \\ : < > " | ? *')
-    if any(unicodedata.category(c) in {"Cf", "Cs", "Co", "Zl", "Zp"} for c in component):
+    hidden = {"Cf", "Cs", "Co", "Zl", "Zp"}
+    if not component.isascii() and any(unicodedata.category(c) in hidden for c in component):
         _refuse(whole, "it has an invisible character")
     if component[-1] in ". " or component[0] == " ":
         _refuse(whole, "a part of it begins with a space or ends in a dot or a space")

@@ -31,6 +31,7 @@ from modelbay.files.links import Way, clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
 from modelbay.files.mounts import Mount, mount_of, mounts
 from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
+from modelbay.files.private import is_private
 from modelbay.files.usage import Usage, below, usage
 from modelbay.files.volume import probe
 
@@ -49,6 +50,7 @@ __all__ = [
     "folder_below",
     "free_space",
     "hash_file",
+    "is_private",
     "locked",
     "make_dir",
     "may_write",

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from modelbay.digest import Algorithm, Digest
+from modelbay.errors import FormatError, ModelbayError, RefError, UnsafeName
 from modelbay.library import folders
 from modelbay.provision.lockfile import TABLES, LockedArchive, LockedModel, Place, table_of
-from modelbay.provision.lockrow import Row
+from modelbay.provision.lockrow import Row, shown
 from modelbay.refs import check_address
 from modelbay.safepath import SafeRelPath, refuse_clashes
 from modelbay.snapshot import GateState, Licence, ModelFile
@@ -158,15 +159,16 @@ class _Files:
                 self.names[file.path] = SafeRelPath.parse(name)
         if row.has("from"):
             self.members[file.path] = row.text("from")
-        if rest := row.rest(**more):
+        if rest := {**more, **row.rest()}:
             self.more[file.path] = rest
         self.files.append(file)
 
     def check(self, row: Row, archives: set[SafeRelPath]) -> None:
         """Raises FormatError for names that are one, members of no archive."""
         with row.reading("file"):
-            refuse_clashes(self.names.get(file.path, file.path) for file in self.files)
             refuse_clashes(file.path for file in self.files)
+            if self.names:
+                refuse_clashes(self.names.get(file.path, file.path) for file in self.files)
         for member, archive in self.members.items():
             if archive not in archives:
                 row.refuse(
@@ -178,24 +180,32 @@ class _Files:
 
 def _archive(row: Row) -> LockedArchive:
     file, more = _file(row, lfs=False)
-    return LockedArchive(file, row.rest(**more))
+    return LockedArchive(file, {**more, **row.rest()})
 
 
-def _file(row: Row, *, lfs: bool) -> tuple[ModelFile, dict[str, Row]]:
-    """What was fetched, and the tables in which a newer revision may say more."""
-    path, size, hashes, urls = (
-        row.text("path"),
-        row.whole("size"),
-        row.table("hashes"),
-        row.texts("urls"),
-    )
-    with row.reading("path"):
+def _file(row: Row, *, lfs: bool) -> tuple[ModelFile, Mapping[str, object]]:
+    """What was fetched, and the hashes of a newer revision. A lock may have ten thousand of
+    these, so nothing here is done twice.
+    """
+    path, size, urls = row.text("path"), row.whole("size"), row.texts("urls")
+    hashes = row.mapping("hashes")
+    try:
         name = SafeRelPath.parse(path)
-    with row.reading("hashes"):
-        digests = [Digest.sha256(hashes.text("sha256"))]
-        digests += [Digest(one, hashes.text(one)) for one in _HASHES if hashes.has(one)]
-    if urls:
-        with row.reading("urls"):
-            for url in urls:
-                check_address(url)
-    return ModelFile(name, size, tuple(digests), lfs, urls=urls), {"hashes": hashes}
+        digests: tuple[Digest, ...] = (Digest.sha256(_hex(hashes.pop("sha256", None))),)
+        if hashes:
+            others = (Digest(one, _hex(hashes.pop(one))) for one in _HASHES if one in hashes)
+            digests = (*digests, *others)
+        for url in urls:
+            check_address(url)
+    except ModelbayError as error:
+        key = {UnsafeName: "path", RefError: "urls"}.get(type(error), "hashes")
+        row.fail(key, error)
+    more = {"hashes": hashes} if hashes else {}
+    return ModelFile(name, size, digests, lfs, urls=urls), more
+
+
+def _hex(value: object) -> str:
+    """Raises FormatError."""
+    if not isinstance(value, str):
+        raise FormatError(f"a sha256 was expected, and there is {shown(value)}")
+    return value

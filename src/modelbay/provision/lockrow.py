@@ -46,7 +46,7 @@ class Row:
     def text(self, key: str) -> str:
         value = self._table.pop(key, None)
         if not isinstance(value, str):
-            self.refuse(key, f"is {_shown(value)}, a text was expected")
+            self.refuse(key, f"is {shown(value)}, a text was expected")
         return value
 
     def maybe_text(self, key: str) -> str | None:
@@ -55,33 +55,40 @@ class Row:
     def whole(self, key: str) -> int:
         value = self._table.pop(key, None)
         if type(value) is not int or value < 0:
-            self.refuse(key, f"is {_shown(value)}, a whole number was expected")
+            self.refuse(key, f"is {shown(value)}, a whole number was expected")
         return value
 
     def flag(self, key: str) -> bool:
         value = self._table.pop(key, False)
         if not isinstance(value, bool):
-            self.refuse(key, f"is {_shown(value)}, true or false was expected")
+            self.refuse(key, f"is {shown(value)}, true or false was expected")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._table.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            self.refuse(key, f"is {_shown(value)}, a list of texts was expected")
+            self.refuse(key, f"is {shown(value)}, a list of texts was expected")
         return tuple(value)
 
     def table(self, key: str, *, needed: bool = True) -> "Row":
         """The table `key`, empty where it may be absent and is."""
         value = self._table.pop(key, None if needed else {})
         if not isinstance(value, dict):
-            self.refuse(key, f"is {_shown(value)}, a table was expected")
+            self.refuse(key, f"is {shown(value)}, a table was expected")
         return Row(self._written, (*self._at, key), value, self._named)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """The table `key`, to be taken apart."""
+        value = self._table.pop(key, None)
+        if not isinstance(value, dict):
+            self.refuse(key, f"is {shown(value)}, a table was expected")
+        return value.copy()
 
     def rows(self, key: str) -> list["Row"]:
         """The tables of the array `key`."""
         value = self._table.pop(key, [])
         if not isinstance(value, list):
-            self.refuse(key, f"is {_shown(value)}, tables were expected")
+            self.refuse(key, f"is {shown(value)}, tables were expected")
         return [
             Row(self._written, (*self._at, key, number), one, self._named)
             for number, one in enumerate(value)
@@ -105,16 +112,24 @@ class Row:
         except _Placed:
             raise
         except ModelbayError as error:
-            named = f"{clean(self._named, limit=200)}: " if self._named else ""
-            self.complain((*self._at, key), f"{named}{error}", error.hint or AGAIN)
+            self.fail(key, error)
+
+    def fail(self, key: str, error: ModelbayError) -> NoReturn:
+        """Raises FormatError: `error`, at the line of `key`."""
+        named = f"{clean(self._named, limit=200)}: " if self._named else ""
+        raise self._complaint((*self._at, key), f"{named}{error}", error.hint or AGAIN) from error
 
     def complain(self, at: At, sentence: str, hint: str) -> NoReturn:
         """Raises FormatError with `sentence`, at the line of `at`."""
+        raise self._complaint(at, sentence, hint)
+
+    def _complaint(self, at: At, sentence: str, hint: str) -> FormatError:
         line, column = _position(self._written.text, at)
-        raise _Placed(f"{clean(self._written.path)}:{line}:{column}: {sentence}", hint=hint)
+        return _Placed(f"{clean(self._written.path)}:{line}:{column}: {sentence}", hint=hint)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as sentences show it."""
     return "missing" if value is None else clean(repr(value), limit=80)
 
 
