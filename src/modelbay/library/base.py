@@ -88,11 +88,19 @@ class Layout(Protocol):
         """Folders, refs and listings that must stand before the first byte. Idempotent."""
         ...
 
-    def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
+    def place(
+        self,
+        snapshot: Snapshot,
+        step: Step,
+        observed: tuple[Digest, ...],
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
         """Brings the verified, fsynced `step.part` (FETCH, RESUME, REPLACE) or the present
         `step.blob` (LINK) under its final name, durably, and records it. `observed` of a LINK
-        are the digests of its source, where its bytes were read before. Raises TargetTaken,
-        WrongBytes when a source has other bytes than the wanted ones, DiskError.
+        are the digests of its source, where its bytes were read before; `tick` hears the bytes
+        of every read that it takes, and stops it by raising. Raises TargetTaken, WrongBytes
+        when a source has other bytes than the wanted ones, DiskError.
         """
         ...
 

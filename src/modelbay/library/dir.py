@@ -84,10 +84,17 @@ class Dir:
         with self._home.locked(lock, pause=pause, tell=tell, remove=True) as waited:
             yield waited
 
-    def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
+    def place(
+        self,
+        snapshot: Snapshot,
+        step: Step,
+        observed: tuple[Digest, ...],
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
         with disk_errors(step.target):
             if step.action is Action.LINK and step.source is not None:
-                observed = self._home.linked_in(step, observed)
+                observed = self._home.linked_in(step, observed, tick=tick)
             replaces = step.action is Action.REPLACE
             if replaces:
                 refuse_other_than_file(self._root, step.target)

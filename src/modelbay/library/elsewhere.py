@@ -58,6 +58,8 @@ class Elsewhere:
         self._passing: Index | None = None
         self._out_of_use = False
         self._notes: list[str] = []
+        self.closed: tuple[Path, ...] = ()
+        """Folders that nothing is linked into: their names say where bytes came from."""
 
     def index(self) -> "Index":
         """The index, made from the records on disk where there is none. Raises DiskError,
@@ -71,7 +73,7 @@ class Elsewhere:
                 file = self._file()
                 self._index = Index.open(file)
                 self._notes += self._index.notes
-                if self._index.made:
+                if self._index.fresh:
                     self._index.rebuild([*self._homes(), *remembered(file)])
             return self._index
 
@@ -83,7 +85,8 @@ class Elsewhere:
         """
         with self._quietly():
             index = self._readable()
-            if index is None or not file.digests:
+            closed = any(target.is_relative_to(folder) for folder in self.closed)
+            if index is None or not file.digests or closed:
                 return None
             volume = standing(target.parent).stat().st_dev
             found = [
@@ -108,14 +111,13 @@ class Elsewhere:
         return ()
 
     def doubt(self, path: Path) -> None:
-        """`path` is gone, or has other bytes than was said."""
+        """`path` could not be used, or has other bytes than was said. One that is gone may
+        be on a disk that was taken away, and stays known.
+        """
         with self._quietly():
             index = self._writable()
-            if index is not None:
-                if path.is_file():
-                    index.doubt(path)
-                else:
-                    index.forget([path])
+            if index is not None and path.is_file():
+                index.doubt(path)
 
     def keep_sums(self, path: Path, sums: Sequence[bytes]) -> None:
         """As `Index.keep_sums`; files of one piece have none worth keeping."""
@@ -186,9 +188,10 @@ class Elsewhere:
                 return self.index()
             if self._passing is None:
                 from modelbay.library.index import Index
+                from modelbay.library.index_homes import remembered
 
                 self._passing = Index.in_memory()
-                self._passing.rebuild(self._homes())
+                self._passing.rebuild([*self._homes(), *remembered(self._file())])
             return self._passing
 
     def _writable(self) -> "Index | None":

@@ -204,13 +204,20 @@ class HfCache:
         with home.locked(lock, pause=pause, tell=tell) as waited:
             yield waited
 
-    def place(self, snapshot: Snapshot, step: Step, observed: tuple[Digest, ...]) -> None:
+    def place(
+        self,
+        snapshot: Snapshot,
+        step: Step,
+        observed: tuple[Digest, ...],
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
         home = self._home(snapshot)
         with disk_errors(step.target):
             if step.action is not Action.LINK:
                 self._publish(home, step, observed)
             elif step.source is not None and step.source != step.blob:
-                observed = home.linked_in(step, observed)
+                observed = home.linked_in(step, observed, tick=tick)
                 self._publish(home, step, observed)
             if step.blob != step.target:
                 self._reach(home, step, observed)

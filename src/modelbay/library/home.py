@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from modelbay.digest import Digest, disagreement, find
-from modelbay.errors import DiskError, NotWritable, WrongBytes
+from modelbay.errors import DiskError, Interrupted, NotWritable, WrongBytes
 from modelbay.files import (
     LockUnsupported,
     clone,
@@ -38,6 +38,8 @@ from modelbay.text import clean
 NAME = HOME
 _LONGEST_NAME = 255
 _DEAD_SECONDS = 600
+Tick = Callable[[int], None]
+"""Hears the bytes of every read while a file is copied or hashed; raises to stop."""
 
 
 class Home:
@@ -167,7 +169,9 @@ class Home:
         digests = observed or self.records.observe(path, ("sha256",))
         self.records.add(record, snapshot, step.file.path, path, digests)
 
-    def linked_in(self, step: Step, observed: tuple[Digest, ...] = ()) -> tuple[Digest, ...]:
+    def linked_in(
+        self, step: Step, observed: tuple[Digest, ...] = (), *, tick: Tick | None = None
+    ) -> tuple[Digest, ...]:
         """The bytes of the source of `step` as its part, ready to be published, and their
         digests: those `observed` of the source before, as long as no byte was copied.
 
@@ -181,10 +185,10 @@ class Home:
         near = _link_part(part)
         near.unlink(missing_ok=True)
         before = _status(source)
-        way = clone(source, near, ways=step.ways)
+        way = clone(source, near, ways=step.ways, tick=tick)
         known = observed or self.records.unchanged(source)
         if way == "copy" or not _covers(known, step.file.digests) or _status(source) != before:
-            known = _proven(near, step.file.digests)
+            known = _proven(near, step.file.digests, tick=tick)
         # Without its journal nobody goes on writing into a part, which may be the source's inode.
         journal_of(part).unlink(missing_ok=True)
         near.replace(part)
@@ -275,9 +279,15 @@ def _carried(part: Path, final: Path, observed: tuple[Digest, ...]) -> Path:
     return near
 
 
-def _proven(copy: Path, wanted: tuple[Digest, ...]) -> tuple[Digest, ...]:
+def _proven(
+    copy: Path, wanted: tuple[Digest, ...], *, tick: Tick | None = None
+) -> tuple[Digest, ...]:
     algorithms = dict.fromkeys(["sha256", *(digest.algorithm for digest in wanted)])
-    found = hash_file(copy, algorithms)
+    try:
+        found = hash_file(copy, algorithms, tick=tick)
+    except Interrupted:
+        copy.unlink()
+        raise
     wrong = disagreement(wanted, found)
     if wrong is not None:
         copy.unlink()

@@ -50,6 +50,8 @@ _FIRST_PAGE: Final = 50
 _PAGE: Final = 1000
 _MOST_HOLDERS: Final = 64
 _SUM: Final = 32
+_REBUILT: Final = 0x6D626179
+"""In the file's header once the records on disk were read to their end."""
 
 
 class Index:
@@ -60,8 +62,9 @@ class Index:
         self._connection = database.connection
         self._lock = threading.RLock()
         self._volumes = Volumes(database.connection)
-        self.made = database.made
-        """It was begun just now, and knows nothing yet."""
+        (mark,) = self._connection.execute("PRAGMA application_id").fetchone()
+        self.fresh = mark != _REBUILT
+        """Nobody has read the records on disk into it yet."""
         self.notes = database.notes
         """Sentences for the person: that a damaged one was put aside."""
 
@@ -98,7 +101,7 @@ class Index:
     def unlike(self, model: IndexedModel, files: Sequence[IndexedFile]) -> list[IndexedFile]:
         """Those of `files` that `note` would not find as they are, or whose bytes nobody read."""
         with self._reading():
-            volume, root = self._volumes.find(model.root) or (-1, b"")
+            volume, root = self._volumes.find_folder(model.root) or (-1, b"")
             known = {
                 (volume, path, name): facts
                 for volume, path, name, *facts in self._rows(
@@ -285,7 +288,7 @@ class Index:
             self._connection.execute(
                 "INSERT OR REPLACE INTO home (volume, path, layout, application)"
                 " VALUES (?, ?, ?, ?)",
-                (*self._volumes.spot(base), layout, application),
+                (*self._volumes.spot_of_folder(base), layout, application),
             )
 
     def homes(self) -> list[IndexedHome]:
@@ -312,6 +315,9 @@ class Index:
             self.note_home(home.base, home.layout, home.application)
             for model, files in recorded(home):
                 self.note(model, files)
+        with self._writing():
+            self._connection.execute(f"PRAGMA application_id = {_REBUILT}")
+            self.fresh = False
 
     def close(self) -> None:
         with self._lock:

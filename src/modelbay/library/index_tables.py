@@ -146,7 +146,7 @@ def put_model(
     files: Sequence[IndexedFile],
 ) -> int:
     """The row of `model`, to which `files` belong; its number."""
-    volume, root = volumes.spot(model.root)
+    volume, root = volumes.spot_of_folder(model.root)
     slot = model.revision if model.layout in _SIDE_BY_SIDE else ""
     known = _same_model(connection, (volume, root, model.layout, slot), model, files)
     if known is None:

@@ -60,9 +60,21 @@ class Volumes:
         number = self._ids.get(mount.key)
         return None if number is None else (number, below)
 
+    def find_folder(self, folder: Path) -> Spot | None:
+        """The same of a folder, which may be where a file system is mounted."""
+        mount, below = self._folder(os.path.abspath(folder))  # noqa: PTH100 - as below
+        number = self._ids.get(mount.key)
+        return None if number is None else (number, below)
+
     def spot(self, path: Path) -> Spot:
-        """The same inside a transaction: a file system that is new gets its row."""
-        mount, below = self._located(path)
+        """As `find` inside a transaction: a file system that is new gets its row."""
+        return self._placed(*self._located(path))
+
+    def spot_of_folder(self, folder: Path) -> Spot:
+        """As `find_folder` inside a transaction."""
+        return self._placed(*self._folder(os.path.abspath(folder)))  # noqa: PTH100 - as below
+
+    def _placed(self, mount: Mount, below: bytes) -> Spot:
         number = self._ids.get(mount.key)
         if number is None or self._points.get(number) != os.fsencode(mount.point):
             number = self._noted(mount)
@@ -84,12 +96,16 @@ class Volumes:
 
     def _located(self, path: Path) -> tuple[Mount, bytes]:
         """Links in the folder's path are followed, one that is the file itself is not."""
-        self.look()
         folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - a text, many times
+        mount, below = self._folder(folder)
+        return mount, os.path.join(below, os.fsencode(name))  # noqa: PTH118 - bytes
+
+    def _folder(self, folder: str) -> tuple[Mount, bytes]:
+        self.look()
         found = self._folders.get(folder)
         if found is None:
             real = Path(os.path.realpath(folder))
             mount = mount_of(real, self._mounts)
             below = os.fsencode(real.relative_to(mount.point))
-            found = self._folders[folder] = mount, b"" if below == b"." else below + b"/"
-        return found[0], found[1] + os.fsencode(name)
+            found = self._folders[folder] = mount, b"" if below == b"." else below
+        return found

@@ -281,8 +281,13 @@ class Run:
         row.progress.state = "placing"
         source = step.source or step.blob
         known = self.elsewhere.known(source) if self.elsewhere is not None else ()
+
+        def tick(count: int) -> None:
+            self.switch.check()
+            row.progress.received = min(row.progress.size or 0, row.progress.received + count)
+
         try:
-            row.layout.place(row.plan.snapshot, step, known)
+            row.layout.place(row.plan.snapshot, step, known, tick=tick)
         except (NoSpace, NotWritable):
             raise
         except (WrongBytes, DiskError) as error:
@@ -290,6 +295,7 @@ class Run:
             if self.elsewhere is not None:
                 self.elsewhere.doubt(source)
             self._rows.tell(Event("note", row.name, f"not made from {clean(source)}: {error}"))
+            row.progress.received = 0
             return False
         return True
 

@@ -38,6 +38,15 @@ class Row:
     ending: Ending | None = None
     observed: tuple[Digest, ...] = ()
     """Digests of the bytes that were fetched."""
+    slot: Slot = field(init=False)
+    """Whose turn it is, whatever the step turns out to be."""
+
+    def __post_init__(self) -> None:
+        if self.step.action not in MOVES:
+            self.slot = "link"
+            return
+        size = self.step.file.size
+        self.slot = "small" if size is not None and size < SMALL else "large"
 
     @property
     def name(self) -> str:
@@ -46,13 +55,6 @@ class Row:
     @property
     def state(self) -> str:
         return self.progress.state
-
-    @property
-    def slot(self) -> Slot:
-        if self.step.action not in MOVES:
-            return "link"
-        size = self.step.file.size
-        return "small" if size is not None and size < SMALL else "large"
 
 
 class Rows(Protocol):
