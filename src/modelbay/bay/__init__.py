@@ -53,14 +53,19 @@ class Bay:
         *,
         settings: Settings | None = None,
         environ: Mapping[str, str] | None = None,
-        workspace: Path | None = None,
-        root: Path | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        root: str | os.PathLike[str] | None = None,
     ) -> Self:
         """A Bay for this user: settings from his file, tokens from his environment. `root` is
         the models' folder itself, in place of the application's below the workspace.
         """
         environ = os.environ if environ is None else environ
-        return cls(settings or read_settings(environ), environ, workspace=workspace, root=root)
+        return cls(
+            settings or read_settings(environ),
+            environ,
+            workspace=None if workspace is None else Path(workspace),
+            root=None if root is None else Path(root),
+        )
 
     @property
     def settings(self) -> Settings:

@@ -1,7 +1,10 @@
 """What a person asked for (a provision file) and what it became (a lock), as values.
 
-Knows sources only through what it is told of them (`Known`); the wiring is Bay's.
+Knows sources only through what it is told of them (`Known`); the wiring is Bay's. Programs find
+`ProvisioningSystem` here too, which is Bay's as well and is imported on first use.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from modelbay.provision.document import Provision, provision_of, read_provision
 from modelbay.provision.entry import Entry
@@ -11,6 +14,9 @@ from modelbay.provision.lockreading import parse_lock, read_lock
 from modelbay.provision.lockwriting import written
 from modelbay.provision.policy import judge
 
+if TYPE_CHECKING:
+    from modelbay.bay.provisioning import ProvisioningSystem
+
 __all__ = [
     "Entry",
     "Known",
@@ -19,6 +25,7 @@ __all__ = [
     "LockedModel",
     "Place",
     "Provision",
+    "ProvisioningSystem",
     "judge",
     "parse_lock",
     "provision_of",
@@ -27,3 +34,11 @@ __all__ = [
     "snapshot_of",
     "written",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ProvisioningSystem":
+        from modelbay.bay.provisioning import ProvisioningSystem
+
+        return ProvisioningSystem
+    raise AttributeError(f"module 'modelbay.provision' has no attribute {name!r}")
