@@ -13,8 +13,20 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from modelbay import sources
-from modelbay.bay import adopting, checking, exporting, factories, locking, syncing, verifying
+from modelbay.bay import (
+    adopting,
+    checking,
+    exporting,
+    factories,
+    locking,
+    mending,
+    relocking,
+    subjects,
+    syncing,
+    verifying,
+)
 from modelbay.bay.checking import Checking
+from modelbay.bay.library import Library
 from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.bay.syncing import Syncing
@@ -75,6 +87,11 @@ class Bay:
     def workspace(self) -> Path:
         """Where folder layouts begin; made when something is put there."""
         return self._session.workspace
+
+    @property
+    def library(self) -> Library:
+        """What this machine holds: listing, removing, the trash, pruning."""
+        return Library(self._session)
 
     @property
     def limits(self) -> Limits:
@@ -182,6 +199,35 @@ class Bay:
             self._session, provision, before, upgrade=upgrade, fetch=fetch, whole=whole
         )
 
+    def prepare_lock(
+        self,
+        where: str,
+        *,
+        out: Path | None = None,
+        upgrade: Collection[str] | None = (),
+        fetch: bool = True,
+    ) -> relocking.Locking:
+        """The lock of the provision file `where`, its sources asked, nothing fetched or
+        written yet: `carry()`, then `finish()`. Raises FormatError, UsageError, TargetTaken.
+        """
+        return relocking.prepare(self._session, where, out=out, upgrade=upgrade, fetch=fetch)
+
+    def prepare_hash(self, where: str, ident: str, *, fetch: bool = True) -> relocking.Locking:
+        """The locking of one model alone, without its pin. Raises as `prepare_lock`."""
+        return relocking.prepare_hash(self._session, where, ident, fetch=fetch)
+
+    def check_lock(self, where: str, *, out: Path | None = None) -> tuple[str, ...]:
+        """Sentences for everything in which the lock of `where` is not what it asks for. No
+        source is asked. Raises FormatError.
+        """
+        return relocking.differences(self._session, where, out=out)
+
+    def locked_hash(self, where: str, ident: str, *, out: Path | None = None) -> str | None:
+        """What `hash` may say of a model, from its lock; None where that cannot tell. Raises
+        FormatError, UsageError.
+        """
+        return relocking.locked_hash(self._session, where, ident, out=out)
+
     def lock_of(self, draft: Draft, rows: Iterable[Row]) -> Lock:
         """The lock of `draft`, after its `unknown` plans were carried as `rows`. Raises the
         first failure of those.
@@ -244,6 +290,20 @@ class Bay:
     def check_factory(self, name: str, table: Mapping[str, Any]) -> None:
         """Raises UsageError for a `[sources.NAME]` of the settings that no source understands."""
         factories.check_factory(self._session, name, table)
+
+    def verification(self, names: Sequence[str] = ()) -> verifying.Verification:
+        """What reads the files of the locks and models `names` again, of the whole library
+        without any: `work.start()`, wait, then `finish()` and `findings`.
+
+        Raises ModelNotFound, FileNotFound, FormatError, RefError.
+        """
+        return verifying.Verification(self._session, subjects.asked(self._session, names))
+
+    def mending(self, findings: Sequence[verifying.Finding]) -> mending.Mending:
+        """What fetches the bad pieces of damaged files of ours again: `check()`, `work.start()`,
+        wait.
+        """
+        return mending.Mending(self._session, findings)
 
     def adopt(
         self, folders: Sequence[Path] = (), *, tell: adopting.Tell | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from modelbay import paths
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
-from modelbay.errors import CredentialMissing, UsageError
+from modelbay.errors import CredentialMissing, NoSpace, UsageError
 from modelbay.http import Client, Reach
 from modelbay.library.base import Layout
 from modelbay.library.dir import Dir
@@ -16,6 +16,7 @@ from modelbay.library.elsewhere import Elsewhere
 from modelbay.library.folders import NAMES, Application, Mapped, application
 from modelbay.library.folders_layout import Folders, Homes
 from modelbay.library.hf_cache import HfCache
+from modelbay.library.trash import expire, with_trash
 from modelbay.location import Http
 from modelbay.plan import LADDER, Plan, Way
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
@@ -88,7 +89,7 @@ class Session:
             reach=reach,
         )
         made.engine.bucket = self.engine.bucket
-        made.elsewhere = self.elsewhere
+        made.elsewhere.closed = (paths.hub_cache(self.environ).resolve(),)
         self._restricted.append(made)
         return made
 
@@ -205,9 +206,20 @@ class Session:
         """
         check_targets(plans)
         check_writable(plans)
-        check_space(plans, reserve=self.settings.reserve.of)
+        bases = [self.layout_of(plan).records(plan.snapshot).base for plan in plans]
+        expire(bases, self.settings.trash_days)
+        try:
+            check_space(plans, reserve=self.settings.reserve.of)
+        except NoSpace as error:
+            homes = (*bases, *self._trashed_in_cache())
+            raise with_trash(error, homes, (plan.root for plan in plans)) from error
         carrier = Carrier(self.engine, MemoryRows(), self.sources.locate, self.elsewhere)
         return carrier.start([(plan, self.layout_of(plan)) for plan in plans])
+
+    def _trashed_in_cache(self) -> Iterator[Path]:
+        """Repos of the Hub's cache that something was removed from."""
+        for trash in paths.hub_cache(self.environ).glob("*/.modelbay/trash"):
+            yield trash.parents[1]
 
     def check_token(self, snapshot: Snapshot, file: ModelFile) -> None:
         """Raises CredentialMissing or what the gate says, before anything moves."""

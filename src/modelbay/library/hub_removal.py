@@ -6,14 +6,15 @@ link of another revision, ours or the client's, leads to it. Facts: huggingface_
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelbay.digest import Digest
 from modelbay.errors import UnsafeName
-from modelbay.files import below, usage
+from modelbay.files import below, disk_errors, usage
 from modelbay.library.home import NAME
 from modelbay.library.records import Record, read_record
 from modelbay.library.removal import Move, Removal, holder, names_revision, notes_for
@@ -71,13 +72,21 @@ def blob_of(name: Path) -> Path | None:
     return blob if repo is not None and blob.parent == repo / "blobs" else None
 
 
-def of_revision(revision: Revision, ref: ModelRef, *, path: str | None = None) -> Removal:
-    """Removing `revision`, or the file `path` of it. `ref` is what the repo is called."""
+def of_revision(
+    revision: Revision,
+    ref: ModelRef,
+    *,
+    path: str | None = None,
+    before: Collection[Path] = frozenset(),
+) -> Removal:
+    """Removing `revision`, or the file `path` of it. `ref` is what the repo is called, `before`
+    are names that go first, and so need no blob any more.
+    """
     repo, record = revision.repo, read_record(_meta(revision))
     busy = in_use(repo)
     names = sorted(_names(revision, path))
     groups = _groups(names)
-    elsewhere = _elsewhere(repo, set(names))
+    elsewhere = _elsewhere(repo, {*names, *before})
     moves: list[Move] = []
     stay: list[Step] = []
     for blob, links in groups.items():
@@ -286,3 +295,38 @@ def _bring_back(repo: Path, trash: Trash, gone: Sequence[Path]) -> frozenset[Pat
                 trash.give_back(blob)
             back.add(blob)
     return frozenset(back)
+
+
+def take_away_empty(repo: Path) -> bool:
+    """Takes the folder of a repo away when nothing but our own notes is left in it. It leaves
+    the cache in one rename, so that no client ever sees half of it. Raises DiskError.
+    """
+    if not _is_empty(repo) or in_use(repo):
+        return False
+    going = repo.parent / ".locks" / repo.name / f".going-{os.getpid()}"
+    with disk_errors(repo):
+        going.parent.mkdir(parents=True, exist_ok=True)
+        repo.rename(going)
+        if not _is_empty(going) and not repo.exists():
+            going.rename(repo)
+            return False
+        shutil.rmtree(going)
+    return True
+
+
+def _is_empty(repo: Path) -> bool:
+    """Whether a repo that we removed from has no revision, blob, ref, part or trash left."""
+    home = repo / NAME
+    kept = ("snapshots", "refs", "blobs", f"{NAME}/parts", f"{NAME}/trash", f"{NAME}/meta")
+    known = {"snapshots", "refs", "blobs", "trees", ".no_exist", NAME}
+    try:
+        named = all(path.name in known for path in repo.iterdir())
+    except OSError:
+        return False
+    return named and home.is_dir() and not any(True for one in kept for _ in _left_in(repo / one))
+
+
+def _left_in(folder: Path) -> Iterator[Path]:
+    yield from below(folder)
+    if folder.name == "snapshots":
+        yield from (path for path in folder.glob("*") if path.is_dir())

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from modelbay.errors import TargetTaken
+from modelbay.errors import DiskError, NoSpace, TargetTaken
 from modelbay.files import (
     Usage,
     append,
@@ -28,6 +28,7 @@ from modelbay.files import (
     folder_below,
     make_dir,
     publish_new,
+    standing,
     sync_dir,
     usage,
 )
@@ -264,6 +265,30 @@ class Trash:
                     shutil.rmtree(path)
                 elif path.suffix == ".jsonl" and not path.with_suffix("").is_dir():
                     path.unlink(missing_ok=True)
+
+
+def expire(bases: Iterable[Path], days: int) -> None:
+    """Empties what is older than `days` in `bases`, which are about to be written to. A trash
+    that cannot be emptied is no reason not to work.
+    """
+    for base in dict.fromkeys(bases):
+        with suppress(DiskError, OSError):
+            Trash(base).expire(days)
+
+
+def with_trash(error: NoSpace, bases: Iterable[Path], wanting: Iterable[Path]) -> NoSpace:
+    """`error`, whose hint also says what emptying the trash in `bases` frees on the file
+    systems that hold the paths `wanting`.
+    """
+    volumes = {standing(path).stat().st_dev for path in wanting}
+    near = [base for base in dict.fromkeys(bases) if standing(base).stat().st_dev in volumes]
+    freed = sum(bundle.usage().freed for base in near for bundle in Trash(base).bundles())
+    if not freed:
+        return error
+    from humanize import naturalsize
+
+    shown = naturalsize(freed).replace(" Bytes", " B")
+    return NoSpace(str(error), hint=f"`modelbay trash empty` frees {shown} there; or {error.hint}")
 
 
 def merged(one: Record, other: Record) -> Record:
