@@ -256,6 +256,37 @@ def test_what_modelbay_brought_keeps_its_name_and_what_was_observed(hub: Hub, tm
     assert len(found.places) == 2
 
 
+def test_a_file_that_got_a_better_name_since_is_listed_under_that_alone(hub: Hub, tmp_path: Path):
+    path = written(tmp_path / "workspace/sdnext/models/llm/model/model.bin", WEIGHTS)
+    written(path.with_name("config.json"), CONTENTS["config.json"])
+    adopted(tmp_path)
+    assert list(indexed(tmp_path)) == [f"file://{path.parent}"]
+
+    get = ("get", "org/model", "--category", "llm", "--yes")
+    code, _, err = said(tmp_path, *get, HF_ENDPOINT=hub.endpoint)
+    (place,) = adopted(tmp_path).places
+
+    assert code == 0, err
+    assert list(indexed(tmp_path)) == [f"hf://org/model?endpoint={hub.endpoint}"]
+    assert (place.files, place.forgotten) == (2, 0)
+
+
+def test_a_cache_that_was_adopted_before_it_was_brought_is_listed_once(hub: Hub, tmp_path: Path):
+    more = {"HF_ENDPOINT": hub.endpoint}
+    with Bay.open(settings=Settings(), environ=environment(tmp_path)) as bay:
+        ref = f"hf://org/model?endpoint={hub.endpoint}"
+        commit = bay.resolve(bay.parse(ref)).revision
+    hub_repo(tmp_path / "hub", commit, {"model.bin": WEIGHTS}, "org/model")
+    adopted(tmp_path)
+    assert indexed(tmp_path) == {"hf://org/model": {"model.bin"}}
+
+    code, _, err = said(tmp_path, "get", "org/model", "--layout", "hf-cache", "--yes", **more)
+    adopted(tmp_path)
+
+    assert code == 0, err
+    assert indexed(tmp_path) == {ref: set(CONTENTS)}
+
+
 def test_an_adopted_file_is_linked_in_place_of_being_fetched(hub: Hub, tmp_path: Path):
     ollama_model(tmp_path / ".ollama/models", "m:latest", {"model": WEIGHTS})
     adopted(tmp_path)

@@ -1,7 +1,7 @@
 """What other programs downloaded, told to the index. Nothing but the index is written to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 200
 """Models of one transaction."""
+_BY_REVISION = frozenset({"hf-cache", "ollama"})
+"""Layouts whose folders tell a model's name and revision."""
 _Identity = tuple[int, int]
+_Key = tuple[str, str, str]
 _Row = tuple[IndexedModel, list[IndexedFile]]
 
 Tell = Callable[[Place, int], None]
@@ -99,9 +102,10 @@ def adopt(session: Session, folders: Sequence[Path] = (), *, tell: Tell | None =
     is not there, DiskError where the index cannot be written, and what `tell` raises.
     """
     places = places_of(session, folders)
-    tally = _Tally()
-    found = tuple(_adopt_place(session.index, place, places, tally, tell) for place in places)
-    return Adopted(found, tally.size, tally.twins(session.index))
+    index, tally = session.index, _Tally()
+    known = _Known(index, places)
+    found = tuple(_adopt_place(index, place, places, known, tally, tell) for place in places)
+    return Adopted(found, tally.size, tally.twins(index))
 
 
 def places_of(session: Session, folders: Sequence[Path] = ()) -> list[Place]:
@@ -117,7 +121,12 @@ def _applications(session: Session) -> Iterable[str]:
 
 
 def _adopt_place(
-    index: "Index", place: Place, places: Sequence[Place], tally: "_Tally", tell: Tell | None
+    index: "Index",
+    place: Place,
+    places: Sequence[Place],
+    known: "_Known",
+    tally: "_Tally",
+    tell: Tell | None,
 ) -> PlaceFound:
     looked = 0
 
@@ -128,13 +137,17 @@ def _adopt_place(
             tell(place, looked)
 
     look = look_through(place, places, tick)
-    noting = _Noting(index, look, _Known(index, place))
+    noting = _Noting(index, look, known)
     tally.begin_place()
     for model in read(place, look):
         tally.add(model)
         noting.add(model)
     noting.write()
-    forgotten = _forget_vanished(index, place, look, noting) if look.whole else 0
+    forgotten = 0
+    if look.whole:
+        within = [str(place.root), *look.skip]
+        gone = known.unlike(noting.seen, within)
+        forgotten = sum(_forget_rest(index, row, noting.seen.get(_key(row))) for row in gone)
     return PlaceFound(
         place,
         noting.models,
@@ -151,26 +164,45 @@ def _adopt_place(
 
 
 class _Known:
-    """What the index knew of a place before: models that modelbay brought keep their names."""
+    """What the index knew of the places before: models that modelbay brought keep their names."""
 
-    def __init__(self, index: "Index", place: Place) -> None:
+    def __init__(self, index: "Index", places: Sequence[Place]) -> None:
         self._index = index
-        self._revisions: dict[tuple[str, str, str], IndexedModel] = {}
-        self.placed: set[str] = set()
-        """Files of other layouts than the Hub's cache that modelbay put there."""
-        for model in index.models():
-            if not _is_below(model.root, place.root):
-                continue
-            if model.layout in {"hf-cache", "ollama"}:
-                key = model.layout, str(model.root), model.revision
-                if not model.named or key not in self._revisions:
-                    self._revisions[key] = model
-            elif not model.ref.startswith(PATH):
-                self.placed.update(str(file.path) for file in index.files_of(model) if file.placed)
+        self._roots = [str(place.root) for place in places]
+        self._brought: dict[tuple[str, str, str], IndexedModel] = {}
+        self._adopted: dict[_Key, int] = {}
+        """Models of which everything may have been adopted, with the number of their files."""
+        self.named: set[str] = set()
+        """Files that belong to a model with a better name than their path."""
+        for model in list(index.models()):
+            self._learn(model)
+
+    def _learn(self, model: IndexedModel) -> None:
+        if not any(_is_below(str(model.root), root) for root in self._roots):
+            return
+        by_revision = model.layout in _BY_REVISION
+        if model.attached and not model.named and (by_revision or model.ref.startswith(PATH)):
+            self._adopted[_key(model)] = model.files
+        if by_revision and not model.named:
+            self._learn_revision(model)
+        elif not by_revision and not model.ref.startswith(PATH):
+            self.named.update(str(file.path) for file in self._index.files_of(model))
+
+    def _learn_revision(self, model: IndexedModel) -> None:
+        """Of two names for one revision the one stays that modelbay brought it under."""
+        key = model.layout, str(model.root), model.revision
+        other = self._brought.setdefault(key, model)
+        if other is not model:
+            kept, dropped = (model, other) if self._is_brought(model) else (other, model)
+            self._brought[key] = kept
+            if not self._is_brought(dropped):
+                self._index.drop(dropped)
+
+    def _is_brought(self, model: IndexedModel) -> bool:
+        return any(file.placed for file in self._index.files_of(model))
 
     def row(self, found: FoundModel) -> IndexedModel:
         """How `found` is called in the index."""
-        key = found.layout, found.root, found.revision
         row = IndexedModel(
             found.ref,
             found.revision,
@@ -179,16 +211,30 @@ class _Known:
             _without_revision(found),
             source=found.source,
         )
-        before = self._revisions.get(key)
-        if before is None or before.named or before.ref == row.ref:
+        before = self._brought.get((found.layout, found.root, found.revision))
+        if before is None or before.ref == row.ref:
             return row
-        if before.model != row.model or any(f.placed for f in self._index.files_of(before)):
+        if before.model != row.model or self._is_brought(before):
             return before
         return row
 
+    def unlike(self, seen: Mapping[_Key, int], within: Sequence[str]) -> list[IndexedModel]:
+        """Models adopted from the first folder of `within`, but not from the others, of which
+        other files were `seen` than are known.
+        """
+        root, *others = within
+        stale = {
+            key
+            for key, files in self._adopted.items()
+            if seen.get(key) != files
+            and _is_below(key[1], root)
+            and not any(_is_below(key[1], other) for other in others)
+        }
+        return [row for row in self._index.models() if _key(row) in stale] if stale else []
 
-def _is_below(root: Path, folder: Path) -> bool:
-    return root == folder or folder in root.parents
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")
 
 
 def _without_revision(found: FoundModel) -> str:
@@ -207,7 +253,7 @@ class _Noting:
     models: int = 0
     detached: int = 0
     damaged: list[Damaged] = field(default_factory=list)
-    seen: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    seen: dict[_Key, int] = field(default_factory=dict)
     """Every model that was noted, with the number of its files."""
     _rows: list[_Row] = field(default_factory=list)
 
@@ -217,7 +263,7 @@ class _Noting:
         for trouble in found.troubles:
             self.look.note(trouble)
         self.damaged += [Damaged(file.path, file.damage) for file in found.files if file.damage]
-        files = [_indexed(file) for file in found.files if file.path not in self.known.placed]
+        files = [_indexed(file) for file in found.files if file.path not in self.known.named]
         if files:
             row = self.known.row(found)
             self.seen[_key(row)] = len({file.name for file in files})
@@ -231,7 +277,7 @@ class _Noting:
             self.index.note_all(rows)
 
 
-def _key(row: IndexedModel) -> tuple[str, str, str]:
+def _key(row: IndexedModel) -> _Key:
     """What tells the rows of one place apart."""
     several = row.layout == "hf-cache"
     return row.layout, str(row.root), row.revision if several else row.ref
@@ -243,36 +289,17 @@ def _indexed(file: FoundFile) -> IndexedFile:
     )
 
 
-def _forget_vanished(index: "Index", place: Place, look: Look, noting: _Noting) -> int:
-    """Takes out of the index what was adopted from `place` and is no longer in it: how many
-    files. What modelbay put there stays, for `verify` to miss.
-    """
-    others = [Path(folder) for folder in look.skip]
-    forgotten = 0
-    for row in list(index.models()):
-        elsewhere = any(_is_below(row.root, folder) for folder in others)
-        if row.attached and not elsewhere and not row.named and _is_below(row.root, place.root):
-            forgotten += _forget_rest(index, row, noting.seen.get(_key(row)))
-    return forgotten
-
-
 def _forget_rest(index: "Index", row: IndexedModel, there: int | None) -> int:
-    """Forgets the files of `row` that vanished, where `there` is how many were seen just now."""
-    if there == row.files:
-        return 0
+    """Forgets what of `row` vanished, where `there` is how many of its files were seen just
+    now; how many are gone. What modelbay put there stays, for `verify` to miss.
+    """
     files = list(index.files_of(row))
-    if there is not None:
-        gone = [file.path for file in files if not file.placed and _is_gone(file.path)]
-        index.forget(gone)
-        return len(gone)
-    if _was_adopted(row) and not any(file.placed for file in files):
+    gone = [file.path for file in files if not file.placed and _is_gone(file.path)]
+    if there is None and (row.ref.startswith(PATH) or not any(file.placed for file in files)):
         index.drop(row)
-        return len(files)
-    return 0
-
-
-def _was_adopted(row: IndexedModel) -> bool:
-    return row.layout in {"hf-cache", "ollama"} or row.ref.startswith(PATH)
+    else:
+        index.forget(gone)
+    return len(gone)
 
 
 def _is_gone(path: Path) -> bool:
