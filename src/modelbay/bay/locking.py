@@ -28,6 +28,7 @@ from modelbay.provision import (
     written,
 )
 from modelbay.provision.lockcache import cached
+from modelbay.provision.lockfile import CREATED_BY
 from modelbay.provision.lockreading import raw_lock
 from modelbay.provision.making import (
     Wanted,
@@ -124,7 +125,7 @@ def draft(
     UsageError where two models would be one file, or `upgrade` names none.
     """
     provision.refuse_later()
-    _refuse_strange(provision, upgrade or ())
+    refuse_strange(provision, upgrade or ())
     one = _Drafting(
         session, provision, {model.id: model for model in before.models} if before else {}
     )
@@ -150,7 +151,8 @@ def draft(
     )
 
 
-def _refuse_strange(provision: Provision, idents: Iterable[str]) -> None:
+def refuse_strange(provision: Provision, idents: Iterable[str]) -> None:
+    """Raises UsageError with the near id where `provision` has no model of one of `idents`."""
     known = [entry.id for entry in provision.entries]
     for ident in idents:
         if ident not in known:
@@ -280,12 +282,14 @@ def lock_of(session: Session, draft: Draft, rows: Iterable[Row]) -> Lock:
     made = [locked(one, _observed(session, unknown.get(one.entry.id))) for one in draft.wanted]
     before = draft.before or Lock(())
     models = tuple(sorted([*draft.kept, *made], key=lambda model: model.id))
-    return replace(
+    lock = replace(
         before,
         models=models,
         license_allow=draft.provision.license_allow,
         manifest_hash=draft.provision.manifest_hash,
     )
+    # Whose version wrote it is no reason to write it again.
+    return lock if written(lock) == written(before) else replace(lock, created_by=CREATED_BY)
 
 
 def failures_of(draft: Draft, rows: Iterable[Row]) -> Failures:

@@ -10,7 +10,9 @@ from modelbay.errors import FormatError, ModelbayError
 from modelbay.provision.reading import Written
 from modelbay.text import clean
 
-AGAIN: Final = "take it from version control again, or make it again from its provision file"
+AGAIN: Final = (
+    "take it from version control again, or delete it and make it again from its provision file"
+)
 At = tuple[str | int, ...]
 """Keys and, after the name of an array, the number in it: `("model", 3, "file", 0, "size")`."""
 _HEADER = re.compile(r"[ \t]*(\[\[?)([^\[\]]+)\]")
