@@ -257,21 +257,23 @@ class Run:
         with row.layout.moving(
             snapshot, row.step.file, pause=self.switch.wait, tell=tell
         ) as waited:
-            step = self._replanned(row) if waited else row.step
-            tried: list[Path] = []
-            while step.action is Action.LINK and not self._linked(row, step, tried):
-                step = self._without(row, tried)
-            if step.action is Action.KEEP:
-                return "kept"
-            if step.action is Action.LINK:
-                return "done"
             try:
-                self._fetch(row, step)
+                return self._bring(row, self._replanned(row) if waited else row.step)
             except TargetTaken:
-                # Another model of this run may have brought the same file meanwhile.
+                # Another model of this run, or another process, may have brought the same file.
                 if self._replanned(row).action is not Action.KEEP:
                     raise
                 return "kept"
+
+    def _bring(self, row: Row, step: Step) -> Ending:
+        tried: list[Path] = []
+        while step.action is Action.LINK:
+            if self._linked(row, step, tried):
+                return "done"
+            step = self._without(row, tried)
+        if step.action is Action.KEEP:
+            return "kept"
+        self._fetch(row, step)
         return "done"
 
     def _linked(self, row: Row, step: Step, tried: list[Path]) -> bool:
