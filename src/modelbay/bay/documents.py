@@ -45,6 +45,7 @@ _READ_SECONDS: Final = 30.0
 _MOST_TRIES: Final = 5
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _DRIVE: Final = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
+_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _LOOPBACK: Final = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 _LOCK: Final = re.compile(r"""\s*["']?lock-version["']?\s*=""")
 _ADDRESSES: Final = ("endpoint", "url", "tracking_uri", "registry")
@@ -219,7 +220,7 @@ def _asked(client: Client, url: str, credential: Credential | None) -> bytes:
             if len(body) > LARGEST:
                 raise _too_large(shown_url(url), LARGEST)
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "text/html" or body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
+    if kind == "text/html" or _PAGE.match(body):
         raise LoginPage(
             f"{shown_url(url)} answered with a web page where a provision file was expected",
             hint="open it in a browser: it may ask to sign in, or link to the raw file",

@@ -14,7 +14,7 @@ from modelbay.errors import FormatError, ModelbayError, UnsafeName
 from modelbay.library import folders
 from modelbay.provision.lockfile import TABLES, table_of
 from modelbay.provision.reading import Written
-from modelbay.provision.trust import Checked, Trusting, refuse_unprintable
+from modelbay.provision.trust import CACHES, Checked, Trusting, refuse_unprintable
 from modelbay.safepath import SafeRelPath
 from modelbay.text import clean
 
@@ -84,9 +84,9 @@ def _check_place(
         SafeRelPath.component(name)
     except UnsafeName:
         one.spoil((), "has an id that is no category and name", _AGAIN)
-    one.check_category(category)
-    if place.get("layout") != "folders":
+    if place.get("layout") in CACHES:
         return
+    one.check_category(category)
     one.check_category(str(place.get("category")))
     try:
         application = folders.application(str(place.get("folders")))
