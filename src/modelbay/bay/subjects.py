@@ -1,6 +1,6 @@
 """What `verify` reads: files of the library or of a lock, with what their bytes should be."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,16 +59,21 @@ class Subject:
     """The name that readers use, where that is a link to `path`."""
     taken: str = ""
     """Why what stands there cannot be it."""
-    recorded: Recorded | None = None
+    records: Sequence[Recorded] = ()
+    """Where it is on record, the row that says most first."""
     origin: Callable[[], Origin] | None = None
     model: IndexedModel | None = None
 
     @property
     def named_by_content(self) -> bool:
         """Its name is a digest of what it should hold, so that other bytes are damage."""
-        return self.path.parent.name == "blobs" and any(
-            self.path.name == digest.hex for digest in self.digests
-        )
+        name = self.path.name.removeprefix("sha256-")
+        in_blobs = self.path.parent.name == "blobs"
+        return in_blobs and any(name == digest.hex for digest in self.digests)
+
+    @property
+    def recorded(self) -> Recorded | None:
+        return next(iter(self.records), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ def asked(session: Session, names: Sequence[str]) -> Asked:
         locked = list(_of_lock(session, Path(name), records))
         models += len({subject.ref for subject in locked})
         found.update((subject.path, subject) for subject in locked)
+    seen: set[str] = set()
     for model, path in models_asked(session, refs) if refs or not locks else ():
         if not model.attached:
             detached.append(model.ref)
@@ -103,6 +109,13 @@ def asked(session: Session, names: Sequence[str]) -> Asked:
         for file in session.index.files_of(model):
             if path is None or file.name == path or file.name.startswith(f"{path}/"):
                 found.setdefault(file.path, records.subject(session, model, file))
+        if path is None:
+            seen.add(model.ref)
+    for subject in _only_recorded(session, records, found) if refs or not locks else ():
+        if not refs or subject.ref in seen:
+            models += subject.ref not in seen
+            seen.add(subject.ref)
+            found[subject.path] = subject
     return Asked(list(found.values()), models, detached)
 
 
@@ -152,6 +165,33 @@ def _matching(session: Session, name: str) -> Iterator[tuple[IndexedModel, str |
             yield model, ref.path
 
 
+def _only_recorded(
+    session: Session, records: "_Homes", found: Mapping[Path, Subject]
+) -> Iterator[Subject]:
+    """Files of ours that the index, made anew from the disk, does not take for what they were."""
+    for home in session.index.homes():
+        for row in records.rows(home.base) if home.attached else ():
+            path = home.base / row.known.file
+            if path not in found and row.known.placed and row.known.path:
+                yield _of_record(session, row, home.layout, records.of(path, row.known.path))
+
+
+def _of_record(
+    session: Session, row: Recorded, layout: str, several: Sequence[Recorded]
+) -> Subject:
+    known = row.known
+    return Subject(
+        row.base / known.file,
+        known.path,
+        row.record.ref,
+        known.size,
+        known.digests,
+        placed=True,
+        records=several,
+        origin=partial(_origin, session, row, layout),
+    )
+
+
 def _of_lock(session: Session, path: Path, records: "_Homes") -> Iterator[Subject]:
     for model in read_lock(path).models:
         ref = session.sources.ref_of(model.source, model.original)
@@ -167,7 +207,7 @@ def _locked(origin: Origin, id_: str, standing: Standing, records: "_Homes") -> 
     file = origin.file
     place = origin.layout.place_of(origin.snapshot, file)
     path = standing.path or place.blob
-    recorded = records.of(path, file.path)
+    several = records.of(path, file.path)
     linked = path != place.target and standing.path is not None
     return Subject(
         path,
@@ -175,11 +215,11 @@ def _locked(origin: Origin, id_: str, standing: Standing, records: "_Homes") -> 
         id_,
         file.size,
         file.digests,
-        placed=recorded is not None and recorded.known.placed,
+        placed=bool(several) and several[0].known.placed,
         locked=True,
         reader=place.target if linked else None,
         taken=standing.taken,
-        recorded=recorded,
+        records=several,
         origin=lambda: origin,
     )
 
@@ -191,27 +231,34 @@ class _Homes:
     _bases: dict[Path, Path | None] = field(default_factory=dict)
     _rows: dict[Path, dict[str, list[Recorded]]] = field(default_factory=dict)
 
-    def of(self, path: Path, name: str) -> Recorded | None:
-        """The row that says most of `path`: of that name, put there by modelbay."""
+    def of(self, path: Path, name: str) -> Sequence[Recorded]:
+        """The rows for `path`, the one that says most first: of that name, put there by us."""
         base = self._base(path.parent)
         if base is None:
-            return None
+            return ()
         rows = self._of_base(base).get(path.relative_to(base).as_posix(), [])
-        return max(rows, key=lambda row: (row.known.placed, row.known.path == name), default=None)
+        return sorted(rows, key=lambda row: (not row.known.placed, row.known.path != name))
+
+    def rows(self, base: Path) -> Iterator[Recorded]:
+        """Every row of the records in `base`."""
+        for several in self._of_base(base).values():
+            yield from several
 
     def subject(self, session: Session, model: IndexedModel, file: IndexedFile) -> Subject:
-        recorded = self.of(file.path, file.name)
-        known = recorded.known if recorded is not None and recorded.known.digests else None
-        in_blobs = model.layout == "hf-cache" and file.path.parent.name == "blobs"
+        several = self.of(file.path, file.name)
+        recorded = next((row for row in several if row.known.digests), None)
+        known = recorded.known if recorded else None
+        placed = known.placed if known else file.placed
+        linked = placed and model.layout == "hf-cache" and file.path.parent.name == "blobs"
         return Subject(
             file.path,
             file.name,
             model.ref,
             known.size if known else file.size,
             known.digests if known else file.digests,
-            placed=known.placed if known else file.placed,
-            reader=model.root / "snapshots" / model.revision / file.name if in_blobs else None,
-            recorded=recorded,
+            placed=placed,
+            reader=model.root / "snapshots" / model.revision / file.name if linked else None,
+            records=several,
             origin=partial(_origin, session, recorded, model.layout) if recorded else None,
             model=model,
         )

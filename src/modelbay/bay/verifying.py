@@ -129,8 +129,7 @@ class Verification:
         self, inode: Inode, subject: Subject, wrong: tuple[Digest, Digest], size: int
     ) -> Finding:
         paths = self._names(inode, subject)
-        others = [clean(path) for path in paths if path != subject.path]
-        shared = f"; the same bytes are also {', '.join(others)}" if others else ""
+        shared = _shared(inode, [path for path in paths if path != subject.path])
         shown = clean(subject.path)
         if self._was_changed(inode, subject, size):
             error: ModelbayError = TargetTaken(
@@ -170,12 +169,24 @@ class Verification:
         for model, several in _seen(read).values():
             self._session.index.note(model, several)
         self._keep_sums(read)
-        for finding in self.findings:
-            if finding.kind in {"damaged", "changed"}:
-                self._session.index.doubt(finding.subject.path)
+        for inode in read:
+            for finding in inode.findings:
+                self._doubt(finding.subject)
         known = [f for f in self.findings if f.kind == "missing" and f.subject.recorded is None]
         self._session.index.forget([finding.subject.path for finding in known])
         _renew_records(read)
+
+    def _doubt(self, subject: Subject) -> None:
+        """Nothing may be linked from `subject`. What it should be is still known: to its
+        record, else to the index, as something that somebody claims.
+        """
+        index = self._session.index
+        index.doubt(subject.path)
+        if subject.recorded is None and subject.model is not None:
+            claimed = [replace(digest, observed=False) for digest in subject.digests]
+            with suppress(OSError):
+                file = IndexedFile.seen(subject.path, claimed, name=subject.name)
+                index.note(subject.model, [file])
 
     def _keep_sums(self, read: Sequence[Inode]) -> None:
         index = self._session.index
@@ -205,6 +216,16 @@ def _seen(read: Sequence[Inode]) -> dict[int, tuple[IndexedModel, list[IndexedFi
                 )
                 found.setdefault(subject.model.key, (subject.model, []))[1].append(file)
     return found
+
+
+def _shared(inode: Inode, others: Sequence[Path]) -> str:
+    """Which other names lead to the same bytes."""
+    told = f"; the same bytes are also {', '.join(map(clean, others))}" if others else ""
+    links = inode.status.st_nlink if inode.status is not None else 1
+    unknown = links - 1 - len(others)
+    if unknown > 0:
+        told += f"; {unknown} more of its names are in no library that modelbay knows"
+    return told
 
 
 def repair_command(subject: Subject) -> str:
@@ -277,15 +298,14 @@ def _renew_records(read: Sequence[Inode]) -> None:
     news: dict[Path, dict[tuple[str, str], Known]] = {}
     for inode in read:
         wrong = {finding.subject.path for finding in inode.findings}
+        now = inode.status.st_mtime_ns if inode.status is not None else 0
         for subject in inode.subjects:
-            row, status = subject.recorded, inode.status
-            if row is None or status is None:
-                continue
-            mtime_ns = 0 if subject.path in wrong else status.st_mtime_ns
-            if row.known.mtime_ns != mtime_ns:
-                record = row.base / NAME / "meta" / f"{row.record.name}.json"
-                known = replace(row.known, mtime_ns=mtime_ns)
-                news.setdefault(record, {})[known.file, known.path] = known
+            mtime_ns = 0 if subject.path in wrong else now
+            for row in subject.records:
+                if row.known.mtime_ns != mtime_ns:
+                    record = row.base / NAME / "meta" / f"{row.record.name}.json"
+                    known = replace(row.known, mtime_ns=mtime_ns)
+                    news.setdefault(record, {})[known.file, known.path] = known
     for path, rows in news.items():
         # A folder that cannot be written to keeps its records, which costs reading again.
         with suppress(OSError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modelbay.errors import ModelbayError
+from modelbay.errors import DiskError, ModelbayError
 from modelbay.output.exits import error_document, exit_code, worst
 from modelbay.output.face import Face
 from modelbay.output.follow import Wanted, follow, watch_for
@@ -15,7 +15,6 @@ from modelbay.output.words import count, duration
 from modelbay.text import clean
 
 if TYPE_CHECKING:
-    from modelbay.bay import Bay
     from modelbay.bay.mending import Mending
     from modelbay.bay.verifying import Finding, Verification
 
@@ -62,27 +61,32 @@ def command(
             face.notice("detached", f"skipped: {clean(ref)}: its disk is not mounted", ref=ref)
         follow(reading.work.start(), watch_for(face, progress, doing="verifying"))
         reading.finish()
-        mending = _mended(face, bay, reading.findings, progress) if repair else None
+        mending = bay.mending(reading.findings if repair else ())
+        _mend(face, mending, progress)
     return _show(face, reading, mending, as_json=as_json)
 
 
-def _mended(
-    face: Face, bay: "Bay", findings: "Sequence[Finding]", progress: Wanted
-) -> "Mending | None":
-    mending = bay.mending(findings)
+def _mend(face: Face, mending: "Mending", progress: Wanted) -> None:
+    """Mends what can be. That there is no room to is a reason for each file."""
     if not mending.work.rows:
-        return None
-    mending.check()
+        return
+    try:
+        mending.check()
+    except DiskError as error:
+        for task in mending.work.rows:
+            task.error = error
+        return
     follow(mending.work.start(), watch_for(face, progress, doing="repairing"))
-    return mending
 
 
-def _show(face: Face, reading: "Verification", mending: "Mending | None", *, as_json: bool) -> int:
+def _show(face: Face, reading: "Verification", mending: "Mending", *, as_json: bool) -> int:
     findings = reading.findings
-    mended = set(mending.mended) if mending is not None else set()
+    mended = set(mending.mended)
     left = [finding for finding in findings if finding.subject.path not in mended]
     failures = [_failure(finding, mending) for finding in left]
-    code = worst(exit_code(failure.error) for failure in failures)
+    code = worst(
+        exit_code(error) for error in [one.error for one in left] + [one.error for one in failures]
+    )
     if as_json:
         face.give_json(_document(reading, mending, failures, code))
     else:
@@ -90,7 +94,7 @@ def _show(face: Face, reading: "Verification", mending: "Mending | None", *, as_
     say_failures(face, failures)
     last = _last_line(face, reading)
     facts = {"files": len(reading.asked.subjects), "bytes": reading.size}
-    if mending is None or not mending.mended:
+    if not mending.mended:
         face.notice("done", last, exit=code, **facts)
         return code
     face.notice("verified", last, **facts)
@@ -98,10 +102,10 @@ def _show(face: Face, reading: "Verification", mending: "Mending | None", *, as_
     return code
 
 
-def _failure(finding: "Finding", mending: "Mending | None") -> Failure:
+def _failure(finding: "Finding", mending: "Mending") -> Failure:
     """A finding that stays, or why it could not be mended."""
     error: ModelbayError = finding.error
-    for other, why in mending.failures if mending is not None else ():
+    for other, why in mending.failures:
         if set(other.paths) & set(finding.paths):
             error = why
     return Failure(finding.subject.ref, error, finding.subject.name)
@@ -127,7 +131,7 @@ def _repaired_line(face: Face, mending: "Mending") -> str:
 
 
 def _document(
-    reading: "Verification", mending: "Mending | None", failures: Sequence[Failure], code: int
+    reading: "Verification", mending: "Mending", failures: Sequence[Failure], code: int
 ) -> dict[str, Any]:
     return {
         "models": reading.asked.models,
@@ -136,8 +140,8 @@ def _document(
         "seconds": round(reading.work.seconds, 3),
         "findings": [_finding_document(finding) for finding in reading.findings],
         "detached": list(reading.asked.detached),
-        "repaired": [str(path) for path in mending.mended] if mending is not None else [],
-        "fetched": mending.fetched if mending is not None else 0,
+        "repaired": [str(path) for path in mending.mended],
+        "fetched": mending.fetched,
         "failed": [failure.document() for failure in failures],
         "exit": code,
     }
