@@ -223,18 +223,37 @@ def test_equal_sizes_without_a_digest_are_not_the_same(tmp_path: Path):
     assert adopted(tmp_path, root).twice == 0
 
 
-def test_a_damaged_blob_is_listed_and_claims_nothing(tmp_path: Path):
+def test_a_damaged_blob_is_listed_and_is_nobodys_twin(tmp_path: Path):
     a_machine(tmp_path)
     blob = tmp_path / f"hub/models--org--m/blobs/{sha256(WEIGHTS)}"
     blob.write_bytes(b"")
 
     _, out, _ = said(tmp_path, "adopt")
 
-    with index_of(tmp_path) as index:
-        known = index.at(blob)
     assert f"damaged: {blob}: 0 bytes: damaged by name" in out
-    assert known is not None
-    assert known.digests == ()
+    assert "none of it is known to be there twice" in out
+
+
+def test_a_damaged_blob_is_what_verify_finds(tmp_path: Path):
+    a_machine(tmp_path)
+    (tmp_path / f"hub/models--org--m/blobs/{sha256(WEIGHTS)}").write_bytes(b"")
+    adopted(tmp_path)
+
+    code, out, err = said(tmp_path, "verify")
+
+    assert code == 5, out + err
+
+
+def test_a_damaged_blob_is_not_linked(hub: Hub, tmp_path: Path):
+    ollama_model(tmp_path / ".ollama/models", "m:latest", {"model": WEIGHTS})
+    (tmp_path / f".ollama/models/blobs/sha256-{sha256(WEIGHTS)}").write_bytes(b"")
+    adopted(tmp_path)
+
+    get = ("get", "org/model", "--to", str(tmp_path / "own"), "--include", "*.bin", "--yes")
+    code, _, err = said(tmp_path, *get, HF_ENDPOINT=hub.endpoint)
+
+    assert code == 0, err
+    assert "1 fetched" in err
 
 
 def test_what_modelbay_brought_keeps_its_name_and_what_was_observed(hub: Hub, tmp_path: Path):

@@ -343,9 +343,11 @@ class _Tally:
             self._claim(identity, file)
 
     def _claim(self, identity: _Identity, file: FoundFile) -> None:
+        if file.damage:
+            return
         for digest in file.digests:
             self._claims.setdefault((digest, file.size), {}).setdefault(identity, file.path)
-        if not file.digests and not file.damage:
+        if not file.digests:
             self._unnamed.setdefault(file.size, {}).setdefault(identity, file.path)
 
     def twins(self, index: "Index") -> tuple[Twin, ...]:

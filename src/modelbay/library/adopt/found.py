@@ -52,7 +52,7 @@ class FoundFile:
     device: int
     digests: tuple[Digest, ...] = ()
     damage: str = ""
-    """Why its bytes cannot be what its name says; it then claims nothing."""
+    """Why its bytes cannot be what its name says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def found_file(
         damage = f"{entry.size} bytes instead of {size}"
     elif not entry.size and claim is not None and claim.hex not in _EMPTY:
         damage = "0 bytes: damaged by name"
-    claims = (claim,) if claim is not None and not damage else ()
+    claims = (claim,) if claim is not None else ()
     return FoundFile(
         path, name, entry.size, entry.mtime_ns, entry.inode, entry.device, claims, damage
     )
