@@ -7,19 +7,38 @@ from pathlib import Path
 import pytest
 
 from modelbay.bay import Bay
+from modelbay.errors import AccessError, UsageError
 from modelbay.plan import Action
 from modelbay.provision import read_lock, written
 from modelbay.serve import Account, Hub, demo_shelf
 from modelbay.text import Secret
+from tests.shelves import add_repos
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ELSEWHERE = "http://127.0.0.1:8000"
+FLUX = "black-forest-labs/FLUX.1-dev"
+REPOS = {
+    FLUX: ["flux1-dev.safetensors", "ae.safetensors"],
+    "comfyanonymous/flux_text_encoders": ["clip_l.safetensors", "t5xxl_fp8_e4m3fn.safetensors"],
+    "zer0int/CLIP-GmP-ViT-L-14": ["ViT-L-14-BEST-smooth-GmP-HF-format.safetensors"],
+}
+LATER = {
+    "company-stores.toml": [
+        ("llm/classifier", "git-lfs"), ("llm/fraud", "mlflow"), ("llm/internal", "s3")
+    ],
+}  # fmt: skip
+"""Examples of sources that this version reads and does not have."""
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
-    tokens = {Secret("hf_company"): Account("company", frozenset())}
-    with Hub(demo_shelf(), tokens=tokens) as hub:
+    tokens = {
+        Secret("hf_company"): Account("company"),
+        Secret("hf_flux"): Account("flux", frozenset({FLUX})),
+    }
+    shelf = demo_shelf()
+    add_repos(shelf, REPOS, gated=[FLUX])
+    with Hub(shelf, tokens=tokens) as hub:
         yield hub
 
 
@@ -31,6 +50,7 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
         "HF_ENDPOINT": hub.endpoint,
         "WORKSPACE": str(home / "workspace"),
         "COMPANY_HUB_TOKEN": "hf_company",
+        "HF_TOKEN": "hf_flux",
     }
 
 
@@ -74,6 +94,13 @@ EXPECTED = {
         "models/llm/small/model.safetensors",
         "models/llm/small/tokenizer.json",
         "models/llm/small/tokenizer_config.json",
+    ],
+    "flux.toml": [
+        "sdnext/models/UNET/flux1-dev.safetensors",
+        "sdnext/models/VAE/flux-vae.safetensors",
+        "sdnext/models/text_encoder/ViT-L-14-BEST-smooth-GmP-HF-format.safetensors",
+        "sdnext/models/text_encoder/clip_l.safetensors",
+        "sdnext/models/text_encoder/t5xxl_fp8_e4m3fn.safetensors",
     ],
     "full.toml": [
         "ComfyUI/models/checkpoints/tiny.safetensors",
@@ -132,5 +159,33 @@ def test_the_tokens_and_paths_of_this_machine_are_in_no_lock(hub: Hub, tmp_path:
     assert 'auth = { token_env = "COMPANY_HUB_TOKEN" }' in lock.read_text()
 
 
+def test_without_a_token_nothing_of_flux_is_fetched_and_its_name_and_variable_are_told(
+    hub: Hub, tmp_path: Path
+):
+    environ = environment(hub, tmp_path)
+    del environ["HF_TOKEN"]
+    asked = example("flux.toml", hub, tmp_path)
+    with Bay.open(environ=environ) as bay, pytest.raises(AccessError) as caught:
+        bay.sync(asked)
+
+    assert "FLUX.1-dev" in str(caught.value)
+    assert "HF_TOKEN" in caught.value.hint
+    arrived = {path.name for path in tmp_path.rglob("*.safetensors")}
+    assert not arrived & {"flux1-dev.safetensors", "flux-vae.safetensors"}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_an_example_of_sources_to_come_is_read_and_each_of_them_is_named(
+    hub: Hub, tmp_path: Path, name: str
+):
+    with Bay.open(environ=environment(hub, tmp_path)) as bay:
+        provision = bay.provision(example(name, hub, tmp_path))
+
+        assert not provision.entries
+        assert [(one.id, one.source) for one in provision.later] == LATER[name]
+        with pytest.raises(UsageError, match="sources that this version does not have"):
+            bay.sync(example(name, hub, tmp_path))
+
+
 def test_every_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.toml")} == set(EXPECTED)
+    assert {path.name for path in EXAMPLES.glob("*.toml")} == {*EXPECTED, *LATER}

@@ -15,6 +15,7 @@ from modelbay.bay.exported import (
     provision_text,
     sums_of,
 )
+from modelbay.bay.removing import asked, unknown
 from modelbay.bay.session import Session
 from modelbay.bay.work import Task, Work
 from modelbay.digest import Algorithm, disagreement, find
@@ -110,8 +111,6 @@ def prepare_export(
 
 def _models(session: Session, names: Sequence[str], notes: list[str]) -> Iterator[IndexedModel]:
     """Raises ModelNotFound, RefError."""
-    from modelbay.bay.removing import asked, unknown
-
     chosen = {model.key: model for model in ([] if names else session.index.models())}
     for name in names:
         found = asked(session, name).models
