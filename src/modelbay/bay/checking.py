@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 from modelbay import files
 from modelbay.bay import locking
+from modelbay.bay.agreeing import locked_ref
 from modelbay.bay.documents import Document, open_document, session_for
 from modelbay.bay.lock_place import lock_of_before
 from modelbay.bay.session import Session
@@ -15,7 +16,7 @@ from modelbay.bay.work import Task, Work
 from modelbay.digest import Digest, disagreement
 from modelbay.errors import DiskError
 from modelbay.library.base import Layout
-from modelbay.provision import Lock, LockedModel, parse_lock, read_lock, snapshot_of
+from modelbay.provision import Lock, LockedModel, snapshot_of
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.text import clean
 from modelbay.transfer import Stop
@@ -98,13 +99,13 @@ def check(session: Session, where: str, **options: Unpack[Options]) -> Checking:
 def _lock_of(session: Session, document: Document, checking: Checking) -> Lock | None:
     """The lock; in what it is not what the provision file asks for is found too."""
     if document.kind == "lock":
-        return parse_lock(document.text, document.name)
+        return locking.parse_lock(session, document.text, document.name)
     path = lock_of_before(session, path=document.path, url=document.url)
     if path is None:
         hint = f"`modelbay lock {document.name}` makes it"
         checking.found.append(Difference(f"{document.name} has no lock yet: {hint}"))
         return None
-    lock = read_lock(path)
+    lock = locking.read_lock(session, path)
     unlike = locking.satisfies(session, lock, read(session, document))
     checking.found += [Difference(sentence) for sentence in unlike]
     return lock
@@ -114,7 +115,7 @@ def _looked_at(
     session: Session, model: LockedModel, checking: Checking, *, deep: bool
 ) -> Iterator[Lying]:
     """What is in place; with `deep`, what is as it was when it was read last too."""
-    snapshot = snapshot_of(model, session.sources.ref_of(model.source, model.original))
+    snapshot = snapshot_of(model, locked_ref(session, model))
     layout = session.layout_at(model.place, model.names)
     known = layout.as_recorded(snapshot, model.files)
     for file in model.files:

@@ -21,9 +21,7 @@ from modelbay.provision import (
     Entry,
     Lock,
     Provision,
-    parse_lock,
     provision_of,
-    read_lock,
     written,
 )
 from modelbay.provision.keys import names_a_secret
@@ -198,7 +196,7 @@ def prepare(session: Session, where: str, **options: Unpack[Options]) -> Syncing
 
 
 def _of_lock(session: Session, document: Document) -> Syncing:
-    lock = parse_lock(document.text, document.name)
+    lock = locking.parse_lock(session, document.text, document.name)
     plans, failures = _planned(session, lock)
     notes = _bind_beside(session, document, lock)
     return Syncing(document, session, plans, failures, notes=notes, lock=document.path)
@@ -257,7 +255,7 @@ def _of_lock_beside(session: Session, document: Document) -> Syncing:
             f"{document.name} has no lock yet, and --locked allows no new one",
             hint=f"`modelbay lock {document.name}` makes it, or leave --locked out",
         )
-    lock = read_lock(path)
+    lock = locking.read_lock(session, path)
     differences = locking.satisfies(session, lock, provision)
     if differences:
         said = "; ".join(differences[:_DIFFERENCES_SAID])
@@ -276,7 +274,8 @@ def _of_provision(session: Session, document: Document) -> Syncing:
     provision = read(session, document)
     place = lock_place(session, path=document.path, url=document.url)
     path = lock_of_before(session, path=document.path, url=document.url)
-    draft = locking.draft(session, provision, read_lock(path) if path is not None else None)
+    before = locking.read_lock(session, path) if path is not None else None
+    draft = locking.draft(session, provision, before)
     _bind(session, filter(_keeps_secrets, provision.entries))
     return Syncing(
         document,
