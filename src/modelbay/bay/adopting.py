@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modelbay.bay.session import Session
 from modelbay.digest import Digest
+from modelbay.files.extents import shared_block
 from modelbay.library.adopt import (
     PATH,
     FoundFile,
@@ -361,11 +362,21 @@ class _Tally:
                     for digest in known.digests if known is not None else ():
                         self._claims.setdefault((digest, size), {}).setdefault(identity, path)
         found = [
-            Twin(digest, size, tuple(sorted(files.values())))
+            Twin(digest, size, tuple(paths))
             for (digest, size), files in self._claims.items()
-            if size and len(files) > 1
+            if size and len(files) > 1 and len(paths := _stored_apart(files)) > 1
         ]
         return tuple(sorted(_once(found), key=lambda twin: (-twin.spare, twin.paths)))
+
+
+def _stored_apart(files: Mapping[_Identity, str]) -> list[str]:
+    """The paths among `files` whose blocks are no other's, and one of those that share theirs."""
+    apart: dict[object, str] = {}
+    for identity, path in sorted(files.items(), key=lambda one: one[1]):
+        device, _ = identity
+        block = shared_block(path)
+        apart.setdefault(identity if block is None else ("shared", device, block), path)
+    return list(apart.values())
 
 
 def _once(twins: Iterable[Twin]) -> Iterable[Twin]:
