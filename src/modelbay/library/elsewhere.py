@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,10 +104,9 @@ class Elsewhere:
         with self._quietly():
             index = self._readable()
             found = index.at(path) if index is not None else None
-            if found is not None:
-                status = path.lstat()
-                if found.matches(status) and status.st_ino == found.inode:
-                    return tuple(digest for digest in found.digests if digest.observed)
+            now = found.as_it_is() if found is not None else None
+            if now is not None:
+                return tuple(digest for digest in now.digests if digest.observed)
         return ()
 
     def doubt(self, path: Path) -> None:
@@ -136,18 +135,21 @@ class Elsewhere:
             if index is None or not several:
                 return
             model = _model(plan)
-            seen = {bytes_of(one.step): one for one in several}
-            files = list(_seen(seen))
-            changed = index.unlike(model, files)
+            lying_at: dict[str, InPlace] = {one.step.file.path: one for one in several}
+            places = ((name, bytes_of(one.step)) for name, one in lying_at.items())
+            changed = index.unlike(model, places)
             if changed:
-                index.note(
-                    model, [self._told(file, seen[file.path], plan, layout) for file in changed]
-                )
+                told = (self._told(path, lying_at[name], plan, layout) for name, path in changed)
+                index.note(model, [file for file in told if file is not None])
             self._note_home(index, plan, layout)
 
-    def _told(
-        self, file: "IndexedFile", lying: InPlace, plan: Plan, layout: Layout
-    ) -> "IndexedFile":
+    def _told(self, path: Path, lying: InPlace, plan: Plan, layout: Layout) -> "IndexedFile | None":
+        from modelbay.library.index import IndexedFile
+
+        try:
+            file = IndexedFile.seen(path, name=lying.step.file.path)
+        except OSError:
+            return None
         records = layout.records(plan.snapshot)
         digests = lying.observed or records.unchanged(file.path) or self.known(file.path)
         claimed = [digest for digest in lying.step.file.digests if digest not in digests]
@@ -226,17 +228,9 @@ def _is_sure(known: "IndexedFile", file: ModelFile) -> bool:
 
 def bytes_of(step: Step) -> Path:
     """Where the bytes of a finished step lie."""
-    if step.blob != step.target and not os.path.lexists(step.blob):
+    if step.blob is not step.target and not os.path.lexists(step.blob):
         return step.target
     return step.blob
-
-
-def _seen(lying: dict[Path, InPlace]) -> Iterator["IndexedFile"]:
-    from modelbay.library.index import IndexedFile
-
-    for path, one in lying.items():
-        with suppress(OSError):
-            yield IndexedFile.seen(path, name=one.step.file.path)
 
 
 def _model(plan: Plan) -> "IndexedModel":

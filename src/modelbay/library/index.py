@@ -6,13 +6,12 @@ host knows: files of other programs, and the sums by which a file is repaired. L
 hashing, never a model. A volume that is not mounted is detached, never forgotten.
 """
 
+import os
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -98,13 +97,17 @@ class Index:
                         (key, name_of(file), number),
                     )
 
-    def unlike(self, model: IndexedModel, files: Sequence[IndexedFile]) -> list[IndexedFile]:
-        """Those of `files` that `note` would not find as they are, or whose bytes nobody read."""
+    def unlike(
+        self, model: IndexedModel, files: Iterable[tuple[str, Path]]
+    ) -> list[tuple[str, Path]]:
+        """Of `files`, each a name in `model` and its path, those that are there and not as they
+        were noted, or whose bytes nobody read.
+        """
         with self._reading():
             volume, root = self._volumes.find_folder(model.root) or (-1, b"")
             known = {
-                (volume, path, name): facts
-                for volume, path, name, *facts in self._rows(
+                name: tuple(facts)
+                for name, *facts in self._rows(
                     MEMBERS,
                     (
                         *(volume, root, model.layout, model.ref, model.revision),
@@ -113,11 +116,20 @@ class Index:
                 )
             }
             return [
-                file
-                for file in files
-                if known.get((*(self._volumes.find(file.path) or (-1, b"")), name_of(file)))
-                != [file.size, file.mtime_ns, signed(file.inode), 1]
+                (name, path)
+                for name, path in files
+                if (now := self._now(path)) and now != known.get(os.fsencode(name))
             ]
+
+    def _now(self, path: Path) -> tuple[int | bytes, ...]:
+        """What a row of a file that is as it was would say; empty when it is gone."""
+        try:
+            # A method of Path takes longer than the call, and this runs for every file.
+            status = os.lstat(path)
+        except OSError:
+            return ()
+        spot = self._volumes.find(path) or (-1, b"")
+        return (*spot, status.st_size, status.st_mtime_ns, signed(status.st_ino), 1)
 
     def saw(self, path: Path, digests: Sequence[Digest], *, placed: bool = False) -> None:
         """The bytes at `path` were read just now, and have these digests. Raises OSError."""
@@ -229,7 +241,7 @@ class Index:
         there = [
             known
             for file in dict.fromkeys(files_of_rows(self._volumes, found))
-            if (known := _as_it_is(file)) is not None
+            if (known := file.as_it_is()) is not None
         ]
         return sorted(there, key=lambda file: not _observed(file, digests))
 
@@ -250,7 +262,7 @@ class Index:
     def sums(self, path: Path) -> Sequence[bytes]:
         """The sums of `path`, while its size and time are unchanged; none when not known."""
         file = self.at(path)
-        if file is None or not _is_unchanged(file):
+        if file is None or file.as_it_is() is None:
             return ()
         sha256 = find(file.digests, "sha256")
         return self.sums_of(sha256) if sha256 is not None and sha256.observed else ()
@@ -361,27 +373,6 @@ class Index:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _is_unchanged(file: IndexedFile) -> bool:
-    try:
-        return file.matches(file.path.lstat())
-    except OSError:
-        return False
-
-
-def _as_it_is(file: IndexedFile) -> IndexedFile | None:
-    """`file`, if it is there and unchanged."""
-    try:
-        status = file.path.lstat()
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode) or not file.matches(status):
-        return None
-    if status.st_ino == file.inode:
-        return file
-    claimed = tuple(replace(digest, observed=False) for digest in file.digests)
-    return replace(file, digests=claimed)
 
 
 def _observed(file: IndexedFile, digests: Sequence[Digest]) -> bool:

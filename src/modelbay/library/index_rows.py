@@ -1,8 +1,9 @@
 """What the index says of a file, a model and a folder of ours: values."""
 
 import os
+import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -55,6 +56,21 @@ class IndexedFile:
     def matches(self, status: os.stat_result) -> bool:
         """Whether a file of that status still has the size and time that are noted here."""
         return (self.size, self.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+    def as_it_is(self) -> Self | None:
+        """The same, if it is there and unchanged; where only the inode is another, its digests
+        count as claimed.
+        """
+        try:
+            status = self.path.lstat()
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode) or not self.matches(status):
+            return None
+        if status.st_ino == self.inode:
+            return self
+        claimed = tuple(replace(digest, observed=False) for digest in self.digests)
+        return replace(self, digests=claimed)
 
 
 @dataclass(frozen=True, slots=True)

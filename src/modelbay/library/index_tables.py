@@ -91,7 +91,7 @@ ITS_MODELS: Final = (
     "(SELECT x.model FROM member x JOIN file f ON f.id = x.file WHERE f.volume = ? AND f.path = ?)"
 )
 MEMBERS: Final = (
-    "SELECT f.volume, f.path, x.name, f.size, f.mtime_ns, f.inode,"
+    "SELECT x.name, f.volume, f.path, f.size, f.mtime_ns, f.inode,"
     " EXISTS (SELECT 1 FROM digest WHERE file = f.id AND observed = 1)"
     " FROM model m JOIN member x ON x.model = m.id JOIN file f ON f.id = x.file"
     " WHERE m.volume = ? AND m.root = ? AND m.layout = ? AND m.ref = ? AND m.revision = ?"

@@ -62,7 +62,7 @@ class Volumes:
 
     def find_folder(self, folder: Path) -> Spot | None:
         """The same of a folder, which may be where a file system is mounted."""
-        mount, below = self._folder(os.path.abspath(folder))  # noqa: PTH100 - as below
+        mount, below = self._folder(os.fspath(folder.absolute()))
         number = self._ids.get(mount.key)
         return None if number is None else (number, below)
 
@@ -72,7 +72,7 @@ class Volumes:
 
     def spot_of_folder(self, folder: Path) -> Spot:
         """As `find_folder` inside a transaction."""
-        return self._placed(*self._folder(os.path.abspath(folder)))  # noqa: PTH100 - as below
+        return self._placed(*self._folder(os.fspath(folder.absolute())))
 
     def _placed(self, mount: Mount, below: bytes) -> Spot:
         number = self._ids.get(mount.key)
@@ -96,9 +96,10 @@ class Volumes:
 
     def _located(self, path: Path) -> tuple[Mount, bytes]:
         """Links in the folder's path are followed, one that is the file itself is not."""
-        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - a text, many times
-        mount, below = self._folder(folder)
-        return mount, os.path.join(below, os.fsencode(name))  # noqa: PTH118 - bytes
+        text = os.fspath(path if path.is_absolute() else path.absolute())
+        folder, _, name = text.rpartition("/")
+        mount, below = self._folder(folder or "/")
+        return mount, below + b"/" + os.fsencode(name) if below else os.fsencode(name)
 
     def _folder(self, folder: str) -> tuple[Mount, bytes]:
         self.look()
