@@ -275,6 +275,17 @@ def test_what_modelbay_brought_keeps_its_name_and_what_was_observed(hub: Hub, tm
     assert len(found.places) == 2
 
 
+def test_bytes_that_modelbay_read_are_known_to_be_there_twice(hub: Hub, tmp_path: Path):
+    get = ("get", "org/model", "--category", "llm", "--include", "*.bin", "--yes")
+    code, _, err = said(tmp_path, *get, HF_ENDPOINT=hub.endpoint)
+    ollama_model(tmp_path / ".ollama/models", "m:latest", {"model": WEIGHTS})
+
+    (twin,) = adopted(tmp_path).twins
+
+    assert code == 0, err
+    assert {Path(path).name for path in twin.paths} == {"model.bin", f"sha256-{sha256(WEIGHTS)}"}
+
+
 def test_a_file_that_got_a_better_name_since_is_listed_under_that_alone(hub: Hub, tmp_path: Path):
     path = written(tmp_path / "workspace/sdnext/models/llm/model/model.bin", WEIGHTS)
     written(path.with_name("config.json"), CONTENTS["config.json"])

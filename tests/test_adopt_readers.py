@@ -215,7 +215,7 @@ def test_blobs_that_no_snapshot_leads_to_are_noted_with_their_size(tmp_path: Pat
 
     _, look = found_in(tmp_path)
 
-    assert look.notes == ["hf://org/m has 1 blobs of 5 bytes that no snapshot leads to"]
+    assert look.notes == ["hf://org/m has 1 blob of 5 bytes that no snapshot leads to"]
 
 
 def test_a_store_of_ollama_is_read_by_its_manifests(tmp_path: Path):

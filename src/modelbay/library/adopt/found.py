@@ -133,6 +133,14 @@ def _component(name: str) -> str:
     return SafeRelPath.component(name)
 
 
+def left_over(sizes: Collection[int]) -> str:
+    """Blobs of these sizes, in words."""
+    from humanize import naturalsize
+
+    noun = "blob" if len(sizes) == 1 else "blobs"
+    return f"{len(sizes):,} {noun} of {naturalsize(sum(sizes)).replace('Byte', 'byte')}"
+
+
 def named_digest(hexadecimal: str) -> Digest | None:
     """The claim in a blob's name: 64 digits are a sha256, 40 are git's blob id."""
     algorithm = _BY_LENGTH.get(len(hexadecimal))

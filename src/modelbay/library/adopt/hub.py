@@ -19,6 +19,7 @@ from modelbay.library.adopt.found import (
     FoundModel,
     Look,
     found_file,
+    left_over,
     named_digest,
 )
 from modelbay.refs import ModelRef
@@ -73,12 +74,9 @@ def _repo(cache: str, folder: str, name: str, look: Look) -> Iterator[FoundModel
             model = _snapshot(repo, entry.name, refs)
             if model is not None:
                 yield model
-    left = [entry.size for blob, at in blobs.items() if at and blob not in repo.reached
-            for entry in [at[1]]]  # fmt: skip
+    left = [at[1].size for blob, at in blobs.items() if at and blob not in repo.reached]
     if left:
-        look.note(
-            f"hf://{name} has {len(left)} blobs of {sum(left)} bytes that no snapshot leads to"
-        )
+        look.note(f"hf://{name} has {left_over(left)} that no snapshot leads to")
 
 
 def _refs(folder: str, look: Look, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from modelbay.digest import Digest
 from modelbay.files.walking import Entry, read_small
-from modelbay.library.adopt.found import FoundFile, FoundModel, Look, found_file
+from modelbay.library.adopt.found import FoundFile, FoundModel, Look, found_file, left_over
 from modelbay.text import clean
 
 LARGEST_MANIFEST: Final = 4 << 20
@@ -60,9 +60,7 @@ def read_store(root: str, look: Look, entries: list[Entry] | None = None) -> Ite
         yield _model(root, parts, content, layers, blobs)
     left = [entry.size for name, entry in blobs.items() if name not in reached]
     if left:
-        look.note(
-            f"{clean(root)} has {len(left)} blobs of {sum(left)} bytes that no manifest names"
-        )
+        look.note(f"{clean(root)} has {left_over(left)} that no manifest names")
 
 
 def _manifests(
