@@ -1,6 +1,6 @@
 """`make bench`: modelbay beside its peers, in one run, in turn, over TLS on loopback.
 
-run.py [--only large|small|memory|startup]... [--rounds N] [--size MIB] [--files N]
+run.py [--only large|small|memory|startup|library]... [--rounds N] [--size MIB] [--files N]
        [--disk DIR] [--shm DIR] [--peers-only] [--json FILE]
 """
 
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import races
+from library import growth
 from measure import BenchFailed, Cost, in_turn, middle, run_once
 from peers import Peers, beside_python, find_peers
 from report import Figure, costs_as_json, print_costs, print_figures
 from server import EIGHT, MIB, serving
 from startup import needless_modules, starts
 
-PARTS = ("startup", "large", "small", "memory")
+PARTS = ("startup", "library", "large", "small", "memory")
 STARTS = 10
 OUT = Path(__file__).parent / "out"
 
@@ -149,7 +150,9 @@ def _run_parts(bench: Bench, media: dict[str, Path], served: Path) -> None:
     only, options = bench.options.only, bench.options
     first = next(iter(media.values()))
     start = bench.startup(first) if {"startup", "large"} & only else 0.0
-    if only == {"startup"}:
+    if "library" in only and bench.modelbay:
+        bench.figures += growth(sys.executable, first)
+    if only <= {"startup", "library"}:
         return
     with serving(bench.peers, served, mebibytes=options.size, small_files=options.files) as server:
         for medium, folder in media.items():
