@@ -154,7 +154,7 @@ class Repair:
             self._hash = after
             self.position += len(view)
             self.progress.received = self.progress.hashed = self.position
-            if time.monotonic() - self._journaled >= self.limits.journal_seconds:
+            if not right or time.monotonic() - self._journaled >= self.limits.journal_seconds:
                 self._write_journal()
 
     def _was_kept(self, length: int) -> bool:
