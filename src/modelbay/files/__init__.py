@@ -27,7 +27,7 @@ from modelbay.files.durable import (
     write_atomic,
 )
 from modelbay.files.hashing import cores, hash_file, read_through
-from modelbay.files.links import Way, clone, reflink
+from modelbay.files.links import clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
 from modelbay.files.mounts import Mount, mount_of, mounts
 from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
@@ -39,7 +39,6 @@ __all__ = [
     "LockUnsupported",
     "Mount",
     "Usage",
-    "Way",
     "append",
     "below",
     "clone",
