@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from modelbay.bay import Bay
-from modelbay.bay.exported import Held, sums_of
+from modelbay.bay.exported import There, sums_of
 from modelbay.cli import run
 from modelbay.digest import Digest
 from modelbay.library.index import IndexedFile, IndexedModel
 from modelbay.provision import read_lock
-from modelbay.refs import ModelRef
 from modelbay.serve import Hub, demo_shelf
 
 
@@ -165,8 +164,7 @@ def test_names_with_a_backslash_or_a_line_break_are_escaped_as_coreutils_does(tm
         path.write_text(name, newline="")
         digest = Digest.sha256(hashlib.sha256(path.read_bytes()).hexdigest(), observed=True)
         model = IndexedModel("mock://a/b", "1", "dir", tmp_path, "mock://a/b")
-        ref = ModelRef("mock", "mock", "a/b")
-        held.append(Held(model, ref, {name: IndexedFile.seen(path, [digest], name=name)}))
+        held.append(There(model, {name: IndexedFile.seen(path, [digest], name=name)}))
     (tmp_path / "SUMS").write_bytes(b"".join(sums_of(held, tmp_path)))
 
     checked = subprocess.run(
@@ -285,3 +283,41 @@ def test_a_file_that_is_gone_is_left_out_and_said(hub: Hub, tmp_path: Path):
     machine.run("get", "mock://demo/made-up", "--category", "lora")
     shutil.rmtree(next(machine.workspace.rglob("Lora")))
     machine.run("export", str(tmp_path / "a.toml"), code=8)
+
+
+def test_what_other_programs_left_is_written_too_and_what_nobody_could_fetch_is_named(
+    full: Machine, hub: Hub, tmp_path: Path
+):
+    for home in list(full.home.rglob(".modelbay")):
+        shutil.rmtree(home)
+    shutil.rmtree(full.home / ".local")
+    full.run("adopt")
+    lock = tmp_path / "mine.lock.toml"
+    _, err = full.run("export", "--lock", str(lock))
+    full.run("export", "--format", "sha256sums", str(tmp_path / "SUMS"))
+
+    assert "reading " in err
+    assert "is left out: nothing here could fetch file://" in err
+    assert {model.id for model in read_lock(lock).models} == {"models/tiny-llm"}
+    assert "Stable-diffusion/" in (tmp_path / "SUMS").read_text()
+    other = Machine(tmp_path / "two", hub)
+    other.bring(lock)
+    cache = {name: sha for name, sha in full.tree().items() if name.startswith("hf/")}
+    assert other.tree() == cache
+
+
+def test_bytes_that_are_not_what_their_name_claims_get_into_no_lock(full: Machine, tmp_path: Path):
+    shutil.rmtree(full.home / ".local")
+    for home in list(full.home.rglob(".modelbay")):
+        shutil.rmtree(home)
+    full.run("adopt")
+    blob = max((full.home / "hf").rglob("blobs/*"), key=lambda path: path.stat().st_size)
+    stat, content = blob.stat(), bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    os.utime(blob, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    lock = tmp_path / "mine.lock.toml"
+    _, err = full.run("export", "--lock", str(lock), code=5)
+
+    assert f"{blob} is said to be sha256:{blob.name}" in err
+    assert not lock.exists()

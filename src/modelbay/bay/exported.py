@@ -4,7 +4,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbay.bay import locking
@@ -35,14 +35,20 @@ from modelbay.text import clean
 
 
 @dataclass(slots=True)
-class Held:
+class There:
     """One model of the library in one place, with those of its files that are there."""
 
     model: IndexedModel
-    ref: ModelRef
     files: dict[str, IndexedFile]
     ident: str = ""
     """The id that it got among the entries."""
+
+
+@dataclass(slots=True)
+class Held(There):
+    """One whose source this version knows, so that an entry can ask for it."""
+
+    ref: ModelRef = field(kw_only=True)
 
     @property
     def lying(self) -> Lying:
@@ -239,7 +245,7 @@ def _at(record: Record, revision: str) -> Mapping[str, str]:
     return {key: revision if value == same else value for key, value in record.table.items()}
 
 
-def sums_of(held: Iterable[Held], folder: Path) -> Iterator[bytes]:
+def sums_of(held: Iterable[There], folder: Path) -> Iterator[bytes]:
     """Lines as coreutils' sha256sum writes them, paths from `folder` where they lie below it.
     A name with a backslash or a line break is escaped, and its line begins with a backslash.
     """

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from modelbay import files
 from modelbay.bay.exported import (
     Held,
+    There,
     describe,
     lock_text,
     merged,
@@ -19,7 +20,7 @@ from modelbay.bay.removing import asked, unknown
 from modelbay.bay.session import Session
 from modelbay.bay.work import Task, Work
 from modelbay.digest import Algorithm, disagreement, find
-from modelbay.errors import TargetTaken, WrongBytes
+from modelbay.errors import RefError, TargetTaken, WrongBytes
 from modelbay.library.index import IndexedFile, IndexedModel
 from modelbay.provision import editing
 from modelbay.text import clean
@@ -37,7 +38,7 @@ class Export:
     file: Path
     form: Form
     replace: bool
-    held: list[Held]
+    held: list[There]
     unread: list[IndexedFile]
     notes: list[str] = field(default_factory=list)
 
@@ -72,10 +73,11 @@ class Export:
         if self.form == "sha256sums":
             self._write_new(b"".join(sums_of(self.held, self.file.parent)))
             return
-        described = describe(self.session, self.held, pinned=self.form == "toml")
+        held = [one for one in self.held if isinstance(one, Held)]
+        described = describe(self.session, held, pinned=self.form == "toml")
         self.notes += described.notes
         if self.form == "lock":
-            self._write_new(lock_text(self.session, self.held, described))
+            self._write_new(lock_text(self.session, held, described))
         elif self.file.exists() and not self.replace:
             editing.edit(self.file, lambda text: merged(text, self.file, described))
         else:
@@ -98,11 +100,12 @@ def prepare_export(
             hint="add --replace to write it anew, or name another file",
         )
     notes: list[str] = []
-    held = []
+    held: list[There] = []
     for model in _models(session, names, notes):
         there = _there(session, model, notes)
-        if there:
-            held.append(Held(model, session.sources.parse(model.ref), there))
+        one = _held(session, model, there, form, notes) if there else None
+        if one is not None:
+            held.append(one)
     unread = {}
     if form != "toml":
         unread = {f.path: f for one in held for f in one.files.values() if not _is_read(f)}
@@ -122,6 +125,25 @@ def _models(session: Session, names: Sequence[str], notes: list[str]) -> Iterato
             yield model
         else:
             notes.append(f"{clean(model.ref)} is left out: its disk is not mounted")
+
+
+def _held(
+    session: Session,
+    model: IndexedModel,
+    there: dict[str, IndexedFile],
+    form: Form,
+    notes: list[str],
+) -> There | None:
+    """None for a model that no entry can ask for, which only a list of sums takes."""
+    try:
+        return Held(model, there, ref=session.sources.parse(model.ref))
+    except RefError:
+        if form == "sha256sums":
+            return There(model, there)
+        notes.append(
+            f"{clean(model.root)} is left out: nothing here could fetch {clean(model.ref)} again"
+        )
+        return None
 
 
 def _there(session: Session, model: IndexedModel, notes: list[str]) -> dict[str, IndexedFile]:

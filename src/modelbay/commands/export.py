@@ -69,15 +69,18 @@ def command(
     chosen: Form = "lock" if as_lock else "sha256sums" if form == "sha256sums" else "toml"
     with face.bay() as bay:
         export = bay.prepare_export(file, refs, form=chosen, replace=replace)
+        for note in export.notes:
+            face.say(f"note: {note}")
         if not export.held:
             raise ModelNotFound(
-                "there is no model in the library of this machine",
+                "there is no model to write in the library of this machine",
                 hint="`modelbay adopt` looks for what other programs left",
             )
+        said = len(export.notes)
         code = _read(face, export, progress)
         if code == DONE:
             export.write()
-    for note in export.notes:
+    for note in export.notes[said:]:
         face.say(f"note: {note}")
     _say(face, export, code, as_json=as_json)
     return code
@@ -110,7 +113,7 @@ def _say(face: Face, export: "Export", code: int, *, as_json: bool) -> None:
         face.say(f"{clean(export.file)} was not written")
     if as_json:
         models = [
-            {"id": one.ident, "ref": str(one.ref), "files": len(one.files)} for one in export.held
+            {"id": one.ident, "ref": one.model.ref, "files": len(one.files)} for one in export.held
         ]
         document = {"file": str(export.file), "models": models, "notes": export.notes}
         face.give_json({**document, "exit": code})

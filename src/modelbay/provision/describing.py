@@ -36,16 +36,17 @@ class Described:
     entries: dict[str, dict[str, object]] = field(default_factory=dict)
     categories: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _taken: set[str] = field(default_factory=set)
 
     def add(self, wanted: str, keys: dict[str, object]) -> str:
         """The id that the entry got: `wanted`, with a number where that is taken, aliases and
         case aside.
         """
-        taken = {_folded(ident) for ident in self.entries}
         number, ident = 1, wanted
-        while _folded(ident) in taken:
+        while _folded(ident) in self._taken:
             number += 1
             ident = f"{wanted}-{number}"
+        self._taken.add(_folded(ident))
         self.entries[ident] = keys
         return ident
 
