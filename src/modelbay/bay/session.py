@@ -213,7 +213,8 @@ class Session:
         except NoSpace as error:
             homes = (*bases, *self._trashed_in_cache())
             raise with_trash(error, homes, (plan.root for plan in plans)) from error
-        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate, self.elsewhere)
+        at = self.sources.at
+        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate, self.elsewhere, at)
         return carrier.start([(plan, self.layout_of(plan)) for plan in plans])
 
     def _trashed_in_cache(self) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
-from modelbay.errors import FormatError, UnsafeName
+from modelbay.errors import FormatError, RefError, UnsafeName
 from modelbay.provision.entry import At, Entry
 from modelbay.provision.keys import (
     LATER_LAYOUTS,
@@ -15,6 +15,7 @@ from modelbay.provision.keys import (
 )
 from modelbay.provision.pins import Pin, read_pin
 from modelbay.provision.reading import Written, meant
+from modelbay.refs import check_address
 from modelbay.safepath import SafeRelPath
 from modelbay.text import clean
 
@@ -32,6 +33,7 @@ def checked(written: Written, at: At, entry: Entry) -> Entry:
     if "auth" in entry.keys:
         check_auth(written, at, entry.auth)
     check_headers(written, at, entry.headers)
+    _check_urls(written, at, entry)
     _check_names(written, at, entry, layout)
     if entry.keys.get("extract"):
         written.refuse(
@@ -42,6 +44,14 @@ def checked(written: Written, at: At, entry: Entry) -> Entry:
     frozen = MappingProxyType(dict(entry.keys))
     pin, notes = _pin(written, at, entry), tuple(_notes(written, at, entry))
     return replace(entry, keys=frozen, layout=layout, pin=pin, notes=notes)
+
+
+def _check_urls(written: Written, at: At, entry: Entry) -> None:
+    for url in entry.keys.get("urls", ()):
+        try:
+            check_address(url)
+        except RefError as error:
+            raise FormatError(f"{written.where(*at, 'urls')}: {error}", hint=error.hint) from error
 
 
 def _check_names(written: Written, at: At, entry: Entry, layout: str) -> None:
@@ -97,5 +107,3 @@ def _notes(written: Written, at: At, entry: Entry) -> Iterator[str]:
             f"{written.where(*at)}: {clean(entry.id)} has a token_file, which a lock cannot "
             'carry: write auth = { token_env = "VAR" } and set VAR_FILE to the file'
         )
-    if "urls" in entry.keys:
-        yield f"{written.where(*at)}: {clean(entry.id)} has urls, which are kept but not asked yet"

@@ -1,6 +1,6 @@
 """One model of a lock, read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, cast
 
 from modelbay.digest import Algorithm, Digest
@@ -34,9 +34,9 @@ def model_in(ident: str, row: Row) -> LockedModel:
         row.refuse(
             "gated", f"is {clean(gated, limit=80)!r}, one of {', '.join(_GATES)} was expected"
         )
-    files = _Files.of(row.rows("file"))
     archives = tuple(_archive(one) for one in row.rows("archive"))
-    files.check(row, {archive.file.path for archive in archives})
+    files = _Files.of(row.rows("file"), {archive.file.path for archive in archives})
+    files.check(row)
     model = LockedModel(
         ident,
         source,
@@ -144,13 +144,13 @@ class _Files:
         self.more: dict[str, Mapping[str, object]] = {}
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> "_Files":
+    def of(cls, rows: Iterable[Row], archives: Collection[str]) -> "_Files":
         self = cls()
         for row in rows:
-            self._take(row)
+            self._take(row, archives)
         return self
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: Row, archives: Collection[str]) -> None:
         lfs = row.flag("lfs")
         file, more = _file(row, lfs=lfs)
         if row.has("name"):
@@ -158,24 +158,19 @@ class _Files:
             with row.reading("name"):
                 self.names[file.path] = SafeRelPath.parse(name)
         if row.has("from"):
-            self.members[file.path] = row.text("from")
+            archive = self.members[file.path] = row.text("from")
+            if archive not in archives:
+                row.refuse("from", f"is {clean(archive, limit=160)!r}, none of its archives")
         if rest := {**more, **row.rest()}:
             self.more[file.path] = rest
         self.files.append(file)
 
-    def check(self, row: Row, archives: set[SafeRelPath]) -> None:
-        """Raises FormatError for names that are one, members of no archive."""
+    def check(self, row: Row) -> None:
+        """Raises FormatError for names that are one."""
         with row.reading("file"):
             refuse_clashes(file.path for file in self.files)
             if self.names:
                 refuse_clashes(self.names.get(file.path, file.path) for file in self.files)
-        for member, archive in self.members.items():
-            if archive not in archives:
-                row.refuse(
-                    "file",
-                    f"{clean(member, limit=160)} is from {clean(archive, limit=160)}, which is "
-                    "none of its archives",
-                )
 
 
 def _archive(row: Row) -> LockedArchive:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from modelbay.errors import (
@@ -21,6 +22,7 @@ from modelbay.library.elsewhere import Elsewhere, InPlace, bytes_of
 from modelbay.location import Location
 from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.planner import plan_file
+from modelbay.queue import alternates
 from modelbay.queue.crew import Crew
 from modelbay.queue.rows import Ending, Event, Row, Rows, Slot
 from modelbay.snapshot import ModelFile, Snapshot
@@ -67,12 +69,14 @@ class Carrier:
     rows: Rows
     locate: Locate
     elsewhere: Elsewhere | None = None
+    at: alternates.At | None = None
+    """Where an alternate is; without it none is asked."""
 
     def start(self, plans: Sequence[tuple[Plan, Layout]]) -> "Run":
         """Adds the plans' rows and starts carrying them; returns at once."""
         for plan, layout in plans:
             self.rows.add(plan, layout)
-        run = Run(self.engine, self.rows, self.locate, list(plans), self.elsewhere)
+        run = Run(self.engine, self.rows, self.locate, list(plans), self.elsewhere, self.at)
         run.start()
         return run
 
@@ -86,6 +90,7 @@ class Run:
     locate: Locate
     plans: list[tuple[Plan, Layout]]
     elsewhere: Elsewhere | None = None
+    at: alternates.At | None = None
     switch: Stop = field(default_factory=Stop)
     _began: float = field(default_factory=time.monotonic)
     _ended: float | None = None
@@ -240,7 +245,7 @@ class Run:
         moving = row.plan.of(*MOVES)
         try:
             if moving:
-                self.locate(row.plan.snapshot, moving[0].file)
+                alternates.pass_gate(self.locate, row.plan.snapshot, moving[0].file)
             row.layout.prepare(row.plan.snapshot)
         except ModelbayError as error:
             return error
@@ -329,7 +334,8 @@ class Run:
             validator=file.extra.get("validator") or file.etag,
             suffix=file.path.suffix,
         )
-        fetched = self.engine.fetch(order, row.progress, self.switch)
+        fetch = partial(self.engine.fetch, progress=row.progress, stop=self.switch)
+        fetched = alternates.fetched(fetch, order, file.urls, self.at, _teller(self._rows, row))
         for note in fetched.notes:
             self._rows.tell(Event("note", row.name, note))
         row.progress.state = "placing"

@@ -9,6 +9,7 @@ from modelbay.errors import UsageError
 from modelbay.http import Client
 from modelbay.location import Location, Other
 from modelbay.refs import ModelRef, parse
+from modelbay.safepath import SafeRelPath
 from modelbay.selection import select
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.sources.base import Means, Source
@@ -78,3 +79,9 @@ class Loaded:
             f"{snapshot.ref} is passed on from source to source more than {_DEEPEST} times",
             hint="name the model at the source that has its bytes",
         )
+
+    def at(self, url: str) -> Location:
+        """Where an alternate is, asked for as any plain address. Raises UsageError, RefError."""
+        source = self.get("url")
+        ref = source.ref_of({"url": url})
+        return source.locate(Snapshot(ref, "", ()), ModelFile(SafeRelPath("alternate")))
