@@ -1,14 +1,16 @@
 """`outdated`: whether the sources have something newer than what is here, or in a lock."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from modelbay.bay.session import Session
 from modelbay.digest import Digest, find
-from modelbay.errors import ModelbayError
+from modelbay.errors import ModelbayError, NetworkError
 from modelbay.provision import read_lock, snapshot_of
 from modelbay.refs import ModelRef
 from modelbay.snapshot import ModelFile, Snapshot
@@ -53,9 +55,10 @@ def outdated(session: Session, text: str | None, lock: Path | None = None) -> It
     """
     every = list(_locked(session, lock) if lock is not None else _indexed(session, text))
     wanted = [one for one in every if not one.pinned]
+    hosts = _Hosts(session)
     with ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="modelbay-ask") as pool:
         try:
-            yield from pool.map(lambda held: _compared(session, held), wanted)
+            yield from pool.map(hosts.ask, wanted)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -84,6 +87,39 @@ def _locked(session: Session, lock: Path) -> Sequence[Held]:
         files = {str(file.path): (file.size, file.digests) for file in model.files}
         found.append(Held(model.id, ref, snapshot_of(model, ref).revision, files))
     return found
+
+
+class _Hosts:
+    """Each host is asked by one visitor until it answered once: where it is down, the others
+    need not find out for themselves, one long wait after another.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._gates: dict[str, threading.Lock] = {}
+        self._answered: set[str] = set()
+        self._down: dict[str, NetworkError] = {}
+
+    def ask(self, held: Held) -> Newer:
+        host = urlsplit(held.ref.address or "").netloc or held.ref.source
+        with self._lock:
+            gate = self._gates.setdefault(host, threading.Lock())
+        if host not in self._answered:
+            with gate:
+                if host in self._down:
+                    return Newer(held, error=self._down[host])
+                if host not in self._answered:
+                    return self._first(host, held)
+        return _compared(self._session, held)
+
+    def _first(self, host: str, held: Held) -> Newer:
+        found = _compared(self._session, held)
+        if isinstance(found.error, NetworkError):
+            self._down[host] = found.error
+        else:
+            self._answered.add(host)
+        return found
 
 
 def _compared(session: Session, held: Held) -> Newer:

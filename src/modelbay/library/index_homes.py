@@ -101,9 +101,10 @@ def _standing(base: Path, known: Known) -> IndexedFile | None:
     try:
         if not known.matches(path.lstat()):
             return None
-        return IndexedFile.seen(
-            path, known.digests, name=known.path or known.file, placed=known.placed
-        )
+        # What we placed was read when it was written: at that time or a little later.
+        read = known.mtime_ns / 1e9 if known.placed and known.digests else None
+        name = known.path or known.file
+        return IndexedFile.seen(path, known.digests, name=name, placed=known.placed, verified=read)
     except OSError:
         return None
 
