@@ -246,3 +246,22 @@ def test_an_action_that_there_is_not_names_the_nearest(tmp_path: Path):
 
     assert code == 2
     assert "did you mean `modelbay config get`?" in err
+
+
+def test_a_setting_that_nothing_comes_of_yet_says_so(tmp_path: Path):
+    _, _, theme = ran(tmp_path, "set", "theme", "dark")
+    _, _, jobs = ran(tmp_path, "set", "jobs", "3")
+    _, document, _ = ran(tmp_path, "get", "theme", "--json")
+
+    assert "note: theme is kept, and the app reads it, which is not in this version yet" in theme
+    assert "note:" not in jobs
+    assert json.loads(document)["settings"][0]["later"]
+
+
+def test_links_as_symlinks_are_spoken_of_wherever_they_are_set(tmp_path: Path):
+    _, _, set_there = ran(tmp_path, "set", "links", "symlink")
+    _, _, read_later = ran(tmp_path)
+    _, _, in_environment = ran(tmp_path / "other", MODELBAY_LINKS="symlink")
+
+    for err in (set_there, read_later, in_environment):
+        assert 'links = "symlink" is as "auto" in this version' in err

@@ -340,7 +340,7 @@ def test_completion_answers_with_commands_and_options(tmp_path: Path) -> None:
         )
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
-    assert completed("modelbay s", 1) == ["search", "show"]
+    assert completed("modelbay s", 1) == ["search", "show", "sync"]
     assert "--dry-run" in completed("modelbay get --", 2)
     assert "hf-cache" in completed("modelbay get --layout ", 3)
 

@@ -99,7 +99,7 @@ def set_(face: Face, *, key: str, value: str, as_json: bool) -> int:
     is_new = change.before is None or change.before == change.after
     was = "" if is_new else f" (it was {text_of(change.before)})"
     face.say(f"{change.key} = {text_of(change.after)} in {clean(change.file)}{was}")
-    _say_overruled(face, change)
+    _say_without_effect(face, change)
     if as_json:
         face.give_json(_change_document(change))
     return 0
@@ -126,12 +126,17 @@ def _change_document(change: Change) -> dict[str, Any]:
     return {**document, "file": str(change.file), "changed": change.before != change.after}
 
 
-def _say_overruled(face: Face, change: Change) -> None:
-    """The environment comes before the file, which a person may have forgotten."""
-    name = change.key if change.key.startswith("endpoints.") else change.key.partition(".")[0]
-    origin = face.settings.origin(name)
+def _say_without_effect(face: Face, change: Change) -> None:
+    """The environment comes before the file, which a person may have forgotten; and some
+    settings are kept for what is to come.
+    """
+    table = change.key.partition(".")[0]
+    origin = face.settings.origin(change.key if table == "endpoints" else table)
     if origin.startswith("$"):
         face.say(f"warning: {clean(origin)} comes before the file, so that this does not count yet")
+    later = next((key.later for key in KEYS if key.name == table), "")
+    if later:
+        face.say(f"note: {table} is kept, and {later}")
 
 
 def _show(face: Face, name: str | None, *, as_json: bool) -> None:

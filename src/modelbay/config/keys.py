@@ -32,8 +32,11 @@ class Key:
     highest: int = 1 << 31
     variables: tuple[str, ...] = ()
     """Environment variables that set it, besides `MODELBAY_<NAME>`."""
+    later: str = ""
+    """Why it is kept and nothing comes of it in this version."""
 
 
+_APP: Final = "the app reads it, which is not in this version yet"
 FOLDERS: Final = ("sdnext", "comfyui", "a1111", "forge", "lmstudio", "plain")
 KEYS: Final = (
     Key("jobs", "integer", "large files fetched at once", lowest=1, highest=64),
@@ -45,6 +48,7 @@ KEYS: Final = (
         "choice",
         "what happens to downloads on quit",
         ("ask", "keep", "pause"),
+        later=_APP,
     ),
     Key("trash_days", "integer", "days until the trash is emptied", highest=36500),
     Key(
@@ -59,15 +63,20 @@ KEYS: Final = (
     Key("license_allow", "list", "SPDX ids that may be fetched; others are refused"),
     Key("formats", "choice", "file formats that may be fetched", ("any", "scanned", "no-pickle")),
     Key("mirrors", "list", "addresses asked before the source"),
-    Key("mirror_keys", "list", "keys that mirrors' manifests are signed with"),
-    Key("theme", "text", "the app's theme"),
+    Key(
+        "mirror_keys",
+        "list",
+        "keys that mirrors' manifests are signed with",
+        later="this version reads no signed manifests yet",
+    ),
+    Key("theme", "text", "the app's theme", later=_APP),
     Key("units", "choice", "decimal (GB) or binary (GiB)", ("decimal", "binary")),
     Key("ascii", "flag", "draw with ASCII only"),
     Key("offline", "flag", "open no internet socket", variables=("HF_HUB_OFFLINE",)),
     Key("endpoints", "table", "where each source is asked, for registries of one's own"),
     Key("categories", "table", "folders for categories of one's own"),
     Key("sources", "table", "source factories, usable as NAME: in a ref"),
-    Key("keys", "table", "key bindings by action"),
+    Key("keys", "table", "key bindings by action", later=_APP),
 )
 ENDPOINT_VARIABLES: Final = {
     "huggingface": ("HF_ENDPOINT",),

@@ -95,6 +95,11 @@ class _Reader:
             if not read.is_absolute():
                 base = self.file.parent if where.startswith(str(self.file)) else Path.cwd()
                 read = base / read
+        if (key.name, read) == ("links", "symlink"):
+            self.warnings.append(
+                f'{clean(where)}: links = "symlink" is as "auto" in this version: no layout here '
+                "may hold links to files of other programs"
+            )
         self.values[key.name] = read
         self.origins[key.name] = where
 

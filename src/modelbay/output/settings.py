@@ -23,6 +23,8 @@ class Shown:
     origin: str
     help: str
     choices: tuple[str, ...] = ()
+    later: str = ""
+    """Why nothing comes of it in this version."""
 
     @property
     def text(self) -> str:
@@ -67,12 +69,13 @@ def _rows(settings: Settings, key: Key) -> Iterator[Shown]:
     if key.kind != "table":
         default = _plain(getattr(Settings(), key.name))
         origin = settings.origin(key.name)
-        yield Shown(key.name, _plain(value), default, origin, key.help, key.choices)
+        yield Shown(key.name, _plain(value), default, origin, key.help, key.choices, key.later)
         return
     for names, inner in _leaves(value, ()):
         # What is known of a table's key is where its own name stands.
         origin = settings.origin(f"{key.name}.{names[0]}")
-        yield Shown(shown((key.name, *names)), inner, None, origin, key.help)
+        name = shown((key.name, *names))
+        yield Shown(name, inner, None, origin, key.help, later=key.later)
 
 
 def _leaves(
