@@ -32,6 +32,24 @@ from tests.layouts import bring
 bring({"sub/m.safetensors": b"newer!!", "n.txt": b"n"}, Dir(Path(sys.argv[1])), commit="d" * 40)
 """
 
+LINK_CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from modelbay.library.dir import Dir
+from modelbay.plan import Action
+from tests.layouts import a_snapshot, never, plan_of
+folder = Path(sys.argv[1])
+snapshot, layout = a_snapshot({"sub/m.safetensors": b"weights"}), Dir(folder / "models")
+(step,) = plan_of(snapshot, layout).steps
+layout.prepare(snapshot)
+if step.action is not Action.KEEP:
+    with layout.moving(snapshot, step.file, pause=never, tell=never):
+        linked = replace(step, action=Action.LINK, source=folder / "theirs")
+        layout.place(snapshot, linked, ())
+layout.finish(snapshot)
+"""
+
 
 def killed_at(child: str, folder: Path, call: str, number: int) -> bool:
     """Whether `child`, working in `folder`, came to its `number`th `call` and died there."""
@@ -71,6 +89,28 @@ def test_a_killed_run_leaves_a_hub_cache_that_is_sound_and_goes_on(tmp_path: Pat
             assert all("Snapshots dir doesn't exist" in warning for warning in warned)
         bring(files, HfCache(cache), revision="feature/x")
         assert tree(cache, without=ours_only) == whole
+        number += 1
+    print(f"{number - 1} kills at {call}")
+
+
+@pytest.mark.parametrize("call", [*CALLS, "link"])
+def test_a_killed_link_leaves_a_whole_file_or_none_and_its_source_as_it_was(
+    tmp_path: Path, call: str
+):
+    number = 1
+    while True:
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        (folder / "theirs").write_bytes(b"weights")
+        killed = killed_at(LINK_CHILD, folder, call, number)
+        final = folder / "models/sub/m.safetensors"
+        assert not final.exists() or final.read_bytes() == b"weights"
+        again = [sys.executable, "-P", "-B", "-c", LINK_CHILD, str(folder)]
+        subprocess.run(again, env={"PYTHONPATH": str(Path(__file__).parents[1])}, check=True)
+        assert final.read_bytes() == (folder / "theirs").read_bytes() == b"weights"
+        assert [*(folder / "models/.modelbay/parts").glob("*part")] == []
+        if not killed:
+            break
         number += 1
     print(f"{number - 1} kills at {call}")
 

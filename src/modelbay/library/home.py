@@ -189,9 +189,11 @@ class Home:
         known = observed or self.records.unchanged(source)
         if way == "copy" or not _covers(known, step.file.digests) or _status(source) != before:
             known = _proven(near, step.file.digests, tick=tick)
-        # Without its journal nobody goes on writing into a part, which may be the source's inode.
+        # Without its journal nobody goes on writing into a part, which may be the source's inode;
+        # and a rename onto another name of the same inode would do nothing.
         journal_of(part).unlink(missing_ok=True)
-        near.replace(part)
+        part.unlink(missing_ok=True)
+        near.rename(part)
         return known
 
 
