@@ -4,14 +4,39 @@ Each file of `hostile/` is named after what it tries and ends with `#! code sent
 that refuses it. The same harness sees writes, requests and credentials when a file is honest.
 """
 
+import hashlib
+import io
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelbay.bay import Bay
+from modelbay.cli import run
+from modelbay.credentials import Credentials
 from modelbay.digest import Digest
-from modelbay.errors import IntegrityError, LoginPage, ModelbayError, PolicyError, UsageError
+from modelbay.errors import (
+    FormatError,
+    IntegrityError,
+    LoginPage,
+    ModelbayError,
+    PolicyError,
+    UsageError,
+)
+from modelbay.http import Reach
+from modelbay.provision import parse_lock, written
+from modelbay.safepath import SafeRelPath
+from modelbay.snapshot import ModelFile
 from tests.trust_world import MODEL, SECRETS, World, world
 
 HOSTILE = sorted((Path(__file__).parent / "hostile").glob("*.toml"))
@@ -274,3 +299,217 @@ def test_a_lock_gives_no_branch_of_the_cache_another_commit(fresh: World):
 
     assert [name for name in fresh.tree() if "/refs/" in name] == []
     assert [name for name in fresh.tree() if name.endswith("/config.json")]
+
+
+def child(fresh: World, *more: str) -> dict[str, Any]:
+    """What a sync of `url` came to in a process whose name service is made up."""
+    script = Path(__file__).parent / "trust_names.py"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    made = subprocess.run(
+        [sys.executable, "-P", "-B", str(script), *(more or (fresh.url,))],
+        env={**environ, **fresh.environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(made.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("name", ["inside", "127.0.0.1.nip", "mapped", "metadata", "rebinding"])
+def test_a_name_that_leads_to_a_private_address_is_not_connected_to(fresh: World, name: str):
+    fresh.offer(f'[models.vae.x]\nurl = "https://{name}.example:$CANARY_PORT/model.safetensors"\n')
+    before = fresh.tree()
+
+    answer = child(fresh)
+
+    assert answer["asked"][f"{name}.example"] >= 1
+    assert set(answer["tried"]) - {"93.184.216.34"} == {"127.0.0.1"}, "the file's own host"
+    assert answer["said"][0] in {"redirect-refused", "unreachable"}
+    assert fresh.canary.connections == 0
+    assert fresh.tree() == before
+
+
+def test_a_name_that_leads_to_a_public_address_is_connected_to(fresh: World):
+    fresh.offer('[models.vae.x]\nurl = "https://public.example:$CANARY_PORT/model.safetensors"\n')
+
+    answer = child(fresh)
+
+    assert "93.184.216.34" in answer["tried"]
+    assert answer["said"][0] == "unreachable"
+
+
+def test_a_name_that_the_settings_give_an_endpoint_may_be_private(fresh: World):
+    fresh.environ["HF_ENDPOINT"] = f"http://inside.example:{fresh.canary.port}"
+    fresh.offer(TINY)
+
+    child(fresh)
+
+    assert fresh.canary.connections > 0
+
+
+def test_the_address_that_the_user_typed_excepts_its_own_port_alone(fresh: World):
+    fresh.own.pages["/models.toml"] = (
+        f'[models.vae.x]\nurl = "http://localhost:{fresh.canary.port}/x"\n'.encode(),
+        "text/plain",
+    )
+
+    error = fresh.sync(where=f"http://localhost:{fresh.own.port}/models.toml")
+
+    assert isinstance(error, PolicyError)
+    assert fresh.canary.connections == 0
+
+
+@pytest.mark.parametrize(("name", "expected"), [("inside", 0), ("public", 1)])
+def test_a_proxy_is_asked_for_public_names_alone(fresh: World, name: str, expected: int):
+    fresh.offer(f'[models.vae.x]\nurl = "https://{name}.example/model.safetensors"\n')
+    fresh.environ |= {"HTTPS_PROXY": fresh.canary.origin, "NO_PROXY": "127.0.0.1"}
+
+    answer = child(fresh)
+
+    assert min(fresh.canary.connections, 1) == expected
+    assert answer["said"][0] == ("unreachable" if expected else "policy")
+
+
+def test_a_cache_is_not_filled_with_bytes_that_lie_elsewhere(fresh: World):
+    honest = parse_lock(locked(fresh, CACHED), "lock")
+    digest = Digest.sha256(hashlib.sha256(MODEL).hexdigest())
+    swapped = ModelFile(SafeRelPath.parse("config.json"), len(MODEL), (digest,))
+    (model,) = honest.models
+    poisoned = written(replace(honest, models=(replace(model, files=(swapped,)),)))
+    shutil.rmtree(fresh.folder / "home/.cache")
+    fresh.offer(HONEST)
+    assert fresh.sync() is None
+    trust = fresh.offer(poisoned)
+
+    refused = fresh.sync()
+    held = [name for name, content in fresh.tree().items() if content == MODEL]
+    accepted = fresh.sync(trust=trust)
+
+    assert isinstance(refused, IntegrityError)
+    assert [name for name in held if "huggingface" in name and "quarantine" not in name] == []
+    assert accepted is None
+    assert [name for name in fresh.tree() if name.endswith("/config.json")], "a link, if trusted"
+
+
+def cli(fresh: World, *args: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    return run([*args], environ=fresh.environ, out=out, err=err), out.getvalue(), err.getvalue()
+
+
+def test_the_command_says_that_the_file_is_not_trusted_and_how_to_trust_it(fresh: World):
+    digest = fresh.offer(HONEST)
+
+    code, _, said = cli(fresh, "sync", fresh.url, "--yes", "--allow-http")
+
+    assert code == 0
+    assert f"--trust {digest}" in said
+    assert "workspace/sdnext/models/VAE/model.safetensors" in fresh.tree()
+
+
+def test_the_command_refuses_a_hostile_file_with_the_code_of_a_policy(fresh: World):
+    fresh.offer('[models.vae.x]\nurl = "$CANARY/model.safetensors"\n')
+    before = fresh.tree().keys()
+
+    code, out, said = cli(fresh, "sync", fresh.url, "--yes", "--allow-http")
+
+    assert (code, out) == (4, "")
+    assert "which is not https; the file is not trusted" in said
+    assert fresh.canary.connections == 0
+    assert [name for name in fresh.tree().keys() - before if "models" in name] == []
+
+
+def test_a_plan_names_the_host_that_an_entrys_credential_goes_to(fresh: World):
+    path = fresh.folder / "own.toml"
+    path.write_text(fresh.filled(HONEST) + 'auth = { token_env = "CORP_SECRET" }\n')
+
+    code, out, said = cli(fresh, "sync", str(path), "--dry-run")
+
+    assert code == 0
+    assert (
+        f"sends the credential in CORP_SECRET to {fresh.own.origin} and to no other" in out + said
+    )
+    assert SECRETS["CORP_SECRET"] not in out + said
+
+
+def test_standing_tokens_go_to_the_usual_port_of_their_host_or_to_what_the_user_named():
+    environ = {"MODELBAY_TOKEN_MODELS_EXAMPLE": "t"}
+    standing = Credentials(environ).standing(frozenset({"https://models.example:9443"}))
+    hosts = ["models.example", "models.example:8443", "models.example:9443", "other.example"]
+    sent = [standing.find("url", f"https://{host}/x") is not None for host in hosts]
+
+    assert sent == [True, False, True, False]
+    assert standing.find("url", "http://models.example/x") is None
+    with pytest.raises(PolicyError):
+        standing.owned({"token_env": "HOME"}).find("url", "https://models.example/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/x",
+        "https://8.8.8.8/x",
+        "https://[2606:4700::1111]/x",
+        "https://bücher.de",
+    ],
+)
+def test_public_addresses_may_be_asked(url: str):
+    assert Reach().objection(url) == ""
+
+
+@given(st.integers(0, (1 << 32) - 1), st.sampled_from(["{}", "0x{:x}", "0{:o}"]))
+def test_a_number_for_a_host_is_as_private_as_the_address_it_writes(number: int, form: str):
+    dotted = str(ipaddress.IPv4Address(number))
+    written_so = Reach().objection(f"https://{form.format(number)}/")
+
+    assert written_so == Reach().objection(f"https://{dotted}/")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lock_poisons_a_cache_through_its_tree_hash", "hf-cache holds models of huggingface"),
+        ("lock_asks_for_one_commit_and_names_another", "it asks for the commit"),
+        ("lock_repo_is_a_path", "without a repo and a commit"),
+        ("lock_commit_is_a_path", "without a repo and a commit"),
+    ],
+)
+def test_a_lock_that_contradicts_itself_is_refused_when_it_is_trusted_too(
+    one_world: World, name: str, said: str
+):
+    text = (Path(__file__).parent / "hostile" / f"{name}.toml").read_text()
+    trust = one_world.offer(text.rpartition("\n#! ")[0])
+    before = one_world.tree()
+
+    error = one_world.sync(trust=trust)
+
+    assert isinstance(error, FormatError)
+    assert said in str(error)
+    assert one_world.tree() == before
+
+
+def test_a_trusted_lock_sends_no_credential_to_another_host_than_it_asks_for(fresh: World):
+    text = locked(fresh, HONEST + 'auth = { token_env = "CORP_SECRET" }\n')
+    asked = f'url = "{fresh.own.origin}/model.safetensors"'
+    fresh.own.seen.clear()
+    swapped = fresh.filled('url = "$CANARY/model.safetensors"')
+    trust = fresh.offer(text.replace(f"url = {{ {asked} }}", f"url = {{ {swapped} }}"))
+
+    error = fresh.sync(trust=trust)
+
+    assert isinstance(error, FormatError)
+    assert "its credentials are for" in str(error)
+    assert fresh.secrets_seen() == []
+    assert fresh.canary.connections == 0
+
+
+def test_a_trusted_lock_puts_bytes_under_the_name_of_the_repo_that_gives_them(fresh: World):
+    text = locked(fresh, CACHED)
+    shutil.rmtree(fresh.folder / "home/.cache")
+    trust = fresh.offer(text.replace('repo = "demo/tiny-llm"', 'repo = "openai/gpt"', 1))
+
+    assert fresh.sync(trust=trust) is None
+
+    folders = {path.name for path in (fresh.folder / "home").rglob("models--*")}
+    assert folders == {"models--demo--tiny-llm"}

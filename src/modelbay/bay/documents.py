@@ -8,7 +8,7 @@ reaches public hosts and the user's own, with standing credentials and no others
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -63,6 +63,8 @@ class Document:
     trusted: bool
     kind: Literal["provision", "lock"]
     url: str | None = None
+    mirrors: tuple[str, ...] = ()
+    """Those of the command line."""
 
     @property
     def note(self) -> str:
@@ -73,7 +75,12 @@ class Document:
 
 
 def open_document(
-    session: Session, where: str, *, trust: Digest | None = None, allow_http: bool = False
+    session: Session,
+    where: str,
+    *,
+    trust: Digest | None = None,
+    allow_http: bool = False,
+    mirrors: Sequence[str] = (),
 ) -> Document:
     """The file at the path or address `where`. One that is not trusted was checked: nothing of
     what such a file may not say is in it.
@@ -95,23 +102,23 @@ def open_document(
     text = decoded(raw, name)
     trusted = url is None or trust is not None
     if not trusted:
-        _check(session, Written.parse(text, name), reach_of(session, url), digest)
-    return Document(name, path, text, digest, trusted, _kind(text), url)
+        _check(session, Written.parse(text, name), url, mirrors, digest)
+    return Document(name, path, text, digest, trusted, _kind(text), url, tuple(mirrors))
 
 
 def session_for(session: Session, document: Document) -> Session:
     """What `document` is resolved and carried with: `session` itself when it is trusted."""
     if document.trusted:
         return session
-    return session.restricted(reach_of(session, document.url))
+    return session.restricted(reach_of(session, document.url, document.mirrors))
 
 
-def reach_of(session: Session, url: str | None = None) -> Reach:
+def reach_of(session: Session, url: str | None = None, mirrors: Sequence[str] = ()) -> Reach:
     """The origins that the user named himself: endpoints, mirrors and factories of his
-    settings and environment, and the address `url` that he typed.
+    settings and environment, and the address `url` and the `mirrors` that he typed.
     """
     settings = session.settings
-    named = [*settings.endpoints.values(), *settings.mirrors]
+    named = [*settings.endpoints.values(), *settings.mirrors, *mirrors]
     for factory in settings.sources.values():
         named += [str(factory[key]) for key in _ADDRESSES if key in factory]
     return Reach.of([*named, *([url] if url else [])])
@@ -127,12 +134,14 @@ def _kind(text: str) -> Literal["provision", "lock"]:
     return "provision"
 
 
-def _check(session: Session, written: Written, reach: Reach, digest: Digest) -> None:
+def _check(
+    session: Session, written: Written, url: str | None, mirrors: Sequence[str], digest: Digest
+) -> None:
     settings = session.settings
     trusting = Trusting(
-        reach,
+        reach_of(session, url, mirrors),
         endpoints=settings.endpoints,
-        mirrors=settings.mirrors,
+        mirrors=(*settings.mirrors, *mirrors),
         categories=settings.categories,
         factories=settings.sources,
         judges_licences=settings.license_allow is not None,
