@@ -33,11 +33,12 @@ from modelbay.library.index_tables import (
     MEMBERS,
     MODEL,
     ORPHANS,
+    PUT_MEMBER,
     SCHEMA,
     files_of_rows,
     models_of_rows,
     name_of,
-    put_file,
+    put_files,
     put_model,
     signed,
 )
@@ -89,13 +90,10 @@ class Index:
         with self._writing():
             for model, files in rows:
                 key = put_model(self._connection, self._volumes, model, files)
-                for file in files:
-                    number = put_file(self._connection, self._volumes, file)
-                    self._connection.execute(
-                        "INSERT INTO member (model, name, file) VALUES (?, ?, ?)"
-                        " ON CONFLICT (model, name) DO UPDATE SET file = excluded.file",
-                        (key, name_of(file), number),
-                    )
+                numbers = put_files(self._connection, self._volumes, files)
+                names = map(name_of, files)
+                members = [(key, *member) for member in zip(names, numbers, strict=True)]
+                self._connection.executemany(PUT_MEMBER, members)
 
     def unlike(
         self, model: IndexedModel, files: Iterable[tuple[str, Path]]
@@ -135,7 +133,7 @@ class Index:
         """The bytes at `path` were read just now, and have these digests. Raises OSError."""
         file = IndexedFile.seen(path, digests, placed=placed, verified=time.time())
         with self._writing():
-            put_file(self._connection, self._volumes, file)
+            put_files(self._connection, self._volumes, [file])
 
     def doubt(self, path: Path) -> None:
         """Forgets the digests of `path`: its bytes turned out to be others."""
@@ -252,7 +250,7 @@ class Index:
         whole = Digest.sha256(sums[-1].hex(), observed=True)
         file = IndexedFile.seen(path, (whole,), placed=True, verified=time.time())
         with self._writing():
-            put_file(self._connection, self._volumes, file)
+            put_files(self._connection, self._volumes, [file])
             if len(sums) > 1:
                 self._connection.execute(
                     "INSERT OR REPLACE INTO sums (sha256, pieces) VALUES (?, ?)",

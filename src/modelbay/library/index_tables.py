@@ -113,30 +113,34 @@ _PUT_DIGEST: Final = (
     " ON CONFLICT (file, algorithm) DO UPDATE SET value = excluded.value,"
     " observed = excluded.observed WHERE excluded.observed >= old.observed"
 )
+PUT_MEMBER: Final = (
+    "INSERT INTO member (model, name, file) VALUES (?, ?, ?)"
+    " ON CONFLICT (model, name) DO UPDATE SET file = excluded.file"
+)
 ORPHANS: Final = "DELETE FROM model WHERE id NOT IN (SELECT model FROM member)"
 
 
-def put_file(connection: sqlite3.Connection, volumes: Volumes, file: IndexedFile) -> int:
-    """The row of `file`, with what it adds to what was known; its number."""
-    (number,) = connection.execute(
-        _PUT_FILE,
-        (
-            *volumes.spot(file.path),
-            file.size,
-            file.mtime_ns,
-            signed(file.inode),
-            file.placed,
-            file.verified,
-        ),
-    ).fetchone()
-    connection.executemany(
-        _PUT_DIGEST,
-        [
-            (number, digest.algorithm, bytes.fromhex(digest.hex), digest.observed)
-            for digest in file.digests
-        ],
-    )
-    return int(number)
+def put_files(
+    connection: sqlite3.Connection, volumes: Volumes, files: Sequence[IndexedFile]
+) -> list[int]:
+    """The rows of `files`, with what they add to what was known; their numbers."""
+    numbers: list[int] = []
+    digests: list[tuple[int, str, bytes, bool]] = []
+    for file in files:
+        volume, path = volumes.spot(file.path)
+        (number,) = connection.execute(
+            _PUT_FILE,
+            (
+                *(volume, path, file.size, file.mtime_ns),
+                *(signed(file.inode), file.placed, file.verified),
+            ),
+        ).fetchone()
+        numbers.append(number)
+        for digest in file.digests:
+            value = bytes.fromhex(digest.hex)
+            digests.append((number, digest.algorithm, value, digest.observed))
+    connection.executemany(_PUT_DIGEST, digests)
+    return numbers
 
 
 def put_model(
