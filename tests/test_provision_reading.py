@@ -263,11 +263,11 @@ def test_an_entry_written_from_what_was_read_is_read_as_the_same(
 
 
 def test_ten_thousand_entries_with_a_note_each_are_told_at_their_lines(tmp_path: Path):
-    entry = '[models.lora.m{0}]\nurl = "https://host/{0}"\nurls = "https://other/{0}"\n'
+    entry = '[models.lora.m{0}]\nurl = "https://host/{0}"\nheaders = {{ X-Key = "{0}" }}\n'
     provision = read("".join(map(entry.format, range(10_000))), tmp_path)
 
     assert len(provision.entries) == 10_000
-    assert provision.notes[-1].startswith(f"{tmp_path}/a.toml:29998:2: lora/m9999 has urls")
+    assert provision.notes[-1].startswith(f"{tmp_path}/a.toml:29998:2: lora/m9999 has X-Key")
 
 
 def test_keys_of_sources_that_are_not_here_yet_stop_nobody_from_reading_the_rest(tmp_path: Path):
