@@ -407,3 +407,35 @@ def test_a_lock_with_marks_of_a_merge_is_refused_and_untouched(machine: Machine)
     assert said.code == 2
     assert f"{lock}:6:1: a mark of a merge" in said.err
     assert lock.read_bytes() == before
+
+
+def test_a_licence_that_changed_with_an_upgrade_is_told(machine: Machine, shelf: MemoryShelf):
+    path = machine.write("a.toml", HUB.format("one"))
+    shelf.add("org/one", {"model.safetensors": BODY}, facts=Facts(licence="mit"))
+    machine.run("lock", path)
+    shelf.add("org/one", {"model.safetensors": BODY}, facts=Facts(licence="apache-2.0"))
+    said = machine.run("lock", path, "--upgrade")
+
+    assert "licence MIT → Apache-2.0" in said.err
+
+
+def test_a_gate_is_denied_for_a_model_that_is_locked_already(machine: Machine):
+    machine.more["HF_TOKEN"] = "hf_granted"
+    path = machine.write("a.toml", HUB.format("gated"))
+    assert machine.run("lock", path).code == 0
+    path.write_text(HUB.format("gated") + "gated = false\n")
+    said = machine.run("lock", path)
+
+    assert said.code == 3
+    assert "llm/gated is gated, and its entry says gated = false" in said.err
+
+
+def test_a_lock_that_is_up_to_date_keeps_what_an_older_version_wrote(machine: Machine):
+    path = machine.write("a.toml", MADE)
+    machine.run("lock", path)
+    lock = machine.home / "a.lock.toml"
+    lock.write_text(lock.read_text().replace('"modelbay 0.1.0"', '"modelbay 0.0.9"'))
+    before = lock.read_bytes()
+    machine.run("lock", path)
+
+    assert lock.read_bytes() == before

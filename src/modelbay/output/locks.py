@@ -33,8 +33,15 @@ def _differences(before: LockedModel, after: LockedModel, words: Words) -> Itera
             yield f"{clean(key, limit=80)} {short(old)} {words.arrow} {short(new)}"
     if before.tree_hash != after.tree_hash and before.table == after.table:
         yield f"bytes {before.tree_hash[7:19]} {words.arrow} {after.tree_hash[7:19]}"
+    if before.licence != after.licence:
+        old, new = _licence(before), _licence(after)
+        yield f"licence {old} {words.arrow} {new}"
     if (before.place, before.names) != (after.place, after.names):
         yield "place"
+
+
+def _licence(model: LockedModel) -> str:
+    return clean(model.licence.spdx or model.licence.raw or "none", limit=80)
 
 
 def change_document(change: Change) -> dict[str, Any]:
@@ -56,6 +63,7 @@ def _model(model: LockedModel | None) -> dict[str, Any] | None:
         "files": len(model.files),
         "size": model.size,
         "tree_hash": model.tree_hash,
+        "licence": {"spdx": model.licence.spdx, "raw": model.licence.raw},
     }
 
 

@@ -9,7 +9,7 @@ from modelbay.provision.canonical import plain
 from modelbay.provision.document import Provision
 from modelbay.provision.entry import Entry
 from modelbay.provision.lockfile import Lock, LockedModel
-from modelbay.provision.making import placed, with_alternates
+from modelbay.provision.making import placed, refuse_denied_gate, with_alternates
 from modelbay.refs import ModelRef
 from modelbay.text import clean
 
@@ -35,8 +35,10 @@ def kept(
     categories: Mapping[str, str],
 ) -> LockedModel:
     """`model` with its pin, its credentials' names and its place as `entry` has them now.
-    `ref` is what the entry means, not asked of its source. Raises UsageError, IntegrityError.
+    `ref` is what the entry means, not asked of its source. Raises UsageError, IntegrityError,
+    Gated.
     """
+    refuse_denied_gate(entry, model.gated, str(ref))
     named = replace(ref, name=model.table.get("repo", ref.name))
     place, names = placed(entry, model.files, named, application, categories)
     if place.layout == model.place.layout == "hf-cache":

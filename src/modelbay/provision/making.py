@@ -14,7 +14,7 @@ from modelbay.provision.pins import NIX
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection, select
-from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.snapshot import GateState, ModelFile, Snapshot
 from modelbay.text import clean
 
 
@@ -133,15 +133,19 @@ def check_gate(one: Wanted, has_token: Callable[[Snapshot, ModelFile], None]) ->
     """Raises Gated where the entry denies a gate that there is, and what `has_token` raises
     where it says that there is one.
     """
-    asked, snapshot = one.entry.keys.get("gated"), one.snapshot
-    if asked is False and snapshot.gated != "no":
-        raise Gated(
-            f"{clean(one.entry.id)} is gated, and its entry says gated = false",
-            hint=f"accept its terms at {clean(snapshot.page or snapshot.ref)}, "
-            "then write gated = true",
-        )
-    if asked and one.selection.files:
+    snapshot = one.snapshot
+    refuse_denied_gate(one.entry, snapshot.gated, snapshot.page or str(snapshot.ref))
+    if one.entry.keys.get("gated") and one.selection.files:
         has_token(snapshot, one.selection.files[0])
+
+
+def refuse_denied_gate(entry: Entry, gated: GateState, page: str) -> None:
+    """Raises Gated with the `page` to accept on where `entry` denies a gate that there is."""
+    if entry.keys.get("gated") is False and gated != "no":
+        raise Gated(
+            f"{clean(entry.id)} is gated, and its entry says gated = false",
+            hint=f"accept its terms at {clean(page)}, then write gated = true",
+        )
 
 
 def refuse_one_target(targets: Iterable[tuple[str, Path, ModelFile]]) -> None:
