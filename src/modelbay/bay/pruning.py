@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelbay.bay.removing import forget
 from modelbay.bay.roots import homes, repos
 from modelbay.bay.session import Session
 from modelbay.errors import ModelbayError
@@ -51,11 +52,19 @@ def prune(session: Session, chosen: Sequence[Litter]) -> Pruned:
             trashed += one.frees
         else:
             freed += one.frees
-    gone = [path for one in chosen if one not in busy for path in one.paths]
-    session.index.forget(gone)
+    for one in chosen:
+        if one not in busy:
+            _forget(session, one)
     for repo in repos(session):
         take_away_empty(repo)
     return Pruned(freed, trashed, len(chosen) - len(busy), tuple(busy))
+
+
+def _forget(session: Session, gone: Litter) -> None:
+    if gone.removal is not None:
+        forget(session, gone.removal, gone.removal.paths)
+    elif gone.kind == "blob":
+        session.index.forget(gone.paths)
 
 
 def _ref_of(session: Session, repo: Path) -> ModelRef | None:

@@ -55,17 +55,17 @@ def remove(session: Session, chosen: Sequence[Removal]) -> list[Removed]:
     trash: dict[Path, Trash] = {}
     done = [carry_out(one, trash.setdefault(one.base, Trash(one.base))) for one in chosen]
     for one in done:
-        _forget(session, one)
+        forget(session, one.removal, one.gone)
     return done
 
 
-def _forget(session: Session, removed: Removed) -> None:
+def forget(session: Session, removal: Removal, gone: Sequence[Path]) -> None:
     """Takes what went out of the index; a revision whose blobs serve another one too."""
-    plan = removed.removal.plan
-    session.index.forget(removed.gone)
-    if plan.layout != "hf-cache" or removed.busy or plan.of(Action.BLOCKED):
+    plan = removal.plan
+    session.index.forget(gone)
+    if plan.layout != "hf-cache":
         return
-    if (removed.removal.base / "snapshots" / plan.snapshot.revision).exists():
+    if (removal.base / "snapshots" / plan.snapshot.revision).exists():
         return
     for model in list(session.index.models(plan.snapshot.ref.name.rpartition("/")[2])):
         if (model.root, model.revision) == (plan.root, plan.snapshot.revision):
@@ -103,13 +103,18 @@ def is_of(session: Session, text: str, ref: ModelRef) -> bool:
 def unknown(session: Session, text: str) -> ModelNotFound:
     """That nothing of that name is here, with the names that are near."""
     names = list(dict.fromkeys(one.ref for one in islice(session.index.models(), _NAMES_COMPARED)))
-    shown = {name.partition("://")[2] or name: name for name in names}
-    near = get_close_matches(text.partition("://")[2] or text, list(shown), n=3, cutoff=0.5)
+    shown = {_bare(name): name for name in names}
+    near = get_close_matches(_bare(text), list(shown), n=3, cutoff=0.5)
     hint = "did you mean " + " or ".join(clean(shown[one]) for one in near) + "?"
     return ModelNotFound(
         f"{clean(text, limit=200)} is not in the library of this machine",
         hint=hint if near else "`modelbay ls` shows what is; `modelbay adopt` looks for more",
     )
+
+
+def _bare(ref: str) -> str:
+    """A ref without what people do not type."""
+    return (ref.partition("://")[2] or ref).partition("?")[0]
 
 
 def _names(session: Session, model: IndexedModel) -> Iterator[str]:
@@ -157,13 +162,27 @@ def _of_model(session: Session, model: IndexedModel, ref: ModelRef | None) -> Re
     if base is None or record is None:
         return _not_ours(session, model, path)
 
-    def needed(file: Path) -> str:
-        others = [one for one in session.index.models_with(file) if one.key != model.key]
-        return others[0].ref if others else ""
-
+    others = _files_of_others(session, base, model)
     own = session.parse(record.ref)
     inside = path if path is None or own.path is None else None
-    return recorded(base, record, own, layout=model.layout, path=inside, needed=needed)
+    return recorded(
+        base,
+        record,
+        own,
+        layout=model.layout,
+        path=inside,
+        needed=lambda file: others.get(file, ""),
+    )
+
+
+def _files_of_others(session: Session, base: Path, but: IndexedModel) -> dict[Path, str]:
+    """The files of other models below `base`, with a ref of those that have them."""
+    near = [
+        one
+        for one in session.index.models()
+        if one.key != but.key and one.root.is_relative_to(base)
+    ]
+    return {file.path: one.ref for one in near for file in session.index.files_of(one)}
 
 
 def _record(session: Session, base: Path, model: IndexedModel) -> Record | None:

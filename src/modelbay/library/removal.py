@@ -122,7 +122,8 @@ def recorded(
     moves = tuple(
         Move((step.target,), _locks(base, snapshot, row), (step,), row) for step, row in going
     )
-    leaving = {row.file for _, row in going} | {row.file for row in rows if row not in there}
+    staying = {row.file for row in there} - {row.file for _, row in going}
+    leaving = {row.file for row in rows} - staying
     return Removal(
         Plan(snapshot, layout, _root_of(base, rows), tuple(steps), str(ref)),
         base,
