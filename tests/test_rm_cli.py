@@ -124,11 +124,12 @@ def test_what_another_program_brought_stays_and_is_named(here: Desk):
     folder.mkdir(parents=True)
     (folder / "theirs.safetensors").write_bytes(b"theirs")
     here.run("adopt", str(folder.parent))
-    (ref,) = here.listed()
 
-    ran = here.run("rm", ref, "--yes")
+    ran = here.run("rm", str(folder / "theirs.safetensors"), "--yes")
 
-    assert ran.code != 0
+    assert ran.code == 9
+    assert "theirs.safetensors  stays: modelbay did not put it there" in ran.err
+    assert ran.err.endswith("nothing was removed\n")
     assert (folder / "theirs.safetensors").read_bytes() == b"theirs"
 
 

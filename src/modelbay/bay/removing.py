@@ -79,7 +79,12 @@ def freed(chosen: Sequence[Removal]) -> Usage:
 
 def asked(session: Session, text: str) -> Asked:
     """The models of the index that `text` means. Raises RefError."""
-    named = tuple(one for one in session.index.models(text) if one.model == text and one.named)
+    exact = {text, f"file://{Path(text).absolute()}"}
+    named = tuple(
+        one
+        for one in session.index.models(text)
+        if one.model in exact and (one.named or one.ref.startswith("file:"))
+    )
     if named:
         return Asked(text, None, named)
     ref = session.parse(text)
