@@ -246,3 +246,24 @@ def test_what_a_reflink_or_a_hard_link_keeps_is_not_promised(here: Desk):
 
     assert "stay under other names (hard links)" in ran.out
     assert "frees 0 B" in ran.out
+
+
+def test_a_file_that_the_model_has_not_is_not_found(here: Desk):
+    here.get("org/model")
+
+    ran = here.run("rm", "hf://org/model/modle.bin", "--yes")
+
+    assert ran.code == 8
+    assert "did you mean model.bin?" in ran.err
+
+
+def test_what_a_stopped_removal_took_away_leaves_the_library_with_the_next_one(here: Desk):
+    folder = here.get("org/model", "--to", str(here.home / "plain"))
+    for name in ("config.json", "model.bin"):
+        (folder / name).unlink()
+
+    ran = here.run("rm", "org/model", "--yes")
+
+    assert ran.code == 0
+    assert here.listed() == []
+    assert list((folder / ".modelbay/meta").iterdir()) == []

@@ -168,6 +168,17 @@ def test_only_what_is_older_than_its_days_expires(tmp_path: Path):
     assert [one.name for one in trash.bundles()] == [second.name]
 
 
+def test_a_bundle_that_a_kill_left_empty_is_swept_after_an_hour(tmp_path: Path):
+    trash = tmp_path / ".modelbay/trash"
+    for name in ("2026-01-02-1", "2026-01-02-2"):
+        (trash / name / ".modelbay/meta").mkdir(parents=True)
+    os.utime(trash / "2026-01-02-1", (0, 0))
+
+    Trash(tmp_path).sweep()
+
+    assert [path.name for path in trash.iterdir()] == ["2026-01-02-2"]
+
+
 CHILD = """
 import sys
 from pathlib import Path

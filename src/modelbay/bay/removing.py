@@ -9,7 +9,7 @@ from pathlib import Path
 from modelbay import paths
 from modelbay.bay.roots import base_of
 from modelbay.bay.session import Session
-from modelbay.errors import ModelbayError, ModelNotFound, RefError
+from modelbay.errors import FileNotFound, ModelbayError, ModelNotFound, RefError
 from modelbay.files import Usage, usage
 from modelbay.library.hf_cache import repo_folder_name
 from modelbay.library.hub_removal import of_revision, revisions
@@ -44,6 +44,8 @@ def removals(session: Session, texts: Sequence[str]) -> list[Removal]:
         several = list(_of(session, asked(session, text)))
         if not several:
             raise unknown(session, text)
+        if not any(one.plan.steps for one in several):
+            _refuse_absent(session, text)
         for one in several:
             key = (one.base, one.plan.snapshot.revision, _paths_of(one))
             found.setdefault(key, one)
@@ -60,16 +62,20 @@ def remove(session: Session, chosen: Sequence[Removal]) -> list[Removed]:
 
 
 def forget(session: Session, removal: Removal, gone: Sequence[Path]) -> None:
-    """Takes what went out of the index; a revision whose blobs serve another one too."""
-    plan = removal.plan
+    """Takes what went out of the index, also what an earlier removal that was stopped took
+    away; a revision of the Hub's cache even where its blobs serve another one.
+    """
     session.index.forget(gone)
-    if plan.layout != "hf-cache":
-        return
-    if (removal.base / "snapshots" / plan.snapshot.revision).exists():
-        return
-    for model in list(session.index.models(plan.snapshot.ref.name.rpartition("/")[2])):
-        if (model.root, model.revision) == (plan.root, plan.snapshot.revision):
+    snapshot = removal.plan.snapshot
+    for model in list(session.index.models(snapshot.ref.name.rpartition("/")[2])):
+        if not model.attached or not model.root.is_relative_to(removal.base):
+            continue
+        revision = model.root / "snapshots" / model.revision
+        if model.layout == "hf-cache" and not revision.exists():
             session.index.drop(model)
+        else:
+            files = session.index.files_of(model)
+            session.index.forget([file.path for file in files if not file.path.exists()])
 
 
 def freed(chosen: Sequence[Removal]) -> Usage:
@@ -114,6 +120,22 @@ def unknown(session: Session, text: str) -> ModelNotFound:
     return ModelNotFound(
         f"{clean(text, limit=200)} is not in the library of this machine",
         hint=hint if near else "`modelbay ls` shows what is; `modelbay adopt` looks for more",
+    )
+
+
+def _refuse_absent(session: Session, text: str) -> None:
+    """Raises FileNotFound, with near names, when `text` names a file that its model has not."""
+    wanted = asked(session, text)
+    path = wanted.ref.path if wanted.ref is not None else None
+    if path is None:
+        return
+    names = [file.name for one in wanted.models for file in session.index.files_of(one)]
+    near = get_close_matches(path, names, n=3, cutoff=0.5)
+    raise FileNotFound(
+        f"{clean(text, limit=200)} is not here: the model has no file {clean(path)}",
+        hint="did you mean " + " or ".join(map(clean, near)) + "?"
+        if near
+        else "`modelbay ls --files` names the files of every model",
     )
 
 

@@ -34,6 +34,8 @@ Examples:
 def command(face: Face, /, *, models: bool, as_json: bool) -> int:
     """Show what the library takes: by place, by model, and the free space that is left."""
     with face.bay() as bay:
+        if face.err.isatty():
+            face.say("looking at every file of the library")
         found = bay.library.disk_use()
     if as_json:
         face.give_json(_document(found))

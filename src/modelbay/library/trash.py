@@ -39,6 +39,8 @@ HOME: Final = ".modelbay"
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(\d+)")
 _GOING = ".going-"
 _DAY = 86_400.0
+_STARTING = 3_600.0
+"""Seconds after which a bundle has its first file, if it ever gets one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,12 @@ class Trash:
         return len(gone)
 
     def sweep(self) -> None:
-        """Ends deletions that a kill stopped, and lists without a bundle. Raises DiskError."""
+        """Ends deletions that a kill stopped; takes lists without a bundle away, and bundles
+        that a kill left without a file. Raises DiskError.
+        """
+        for folder in _folders(self._folder):
+            if _mtime(folder) < time.time() - _STARTING and not self._read(folder).files:
+                self._drop(folder)
         with disk_errors(self._folder), suppress(FileNotFoundError):
             for path in list(self._folder.iterdir()):
                 if path.name.startswith(_GOING):
