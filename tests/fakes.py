@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 from modelbay.config import Settings
 from modelbay.digest import Digest
 from modelbay.errors import ModelbayError, RefError
+from modelbay.http import Delay
 from modelbay.library.base import Layout
 from modelbay.plan import Action, Plan, Step
 from modelbay.refs import ModelRef
@@ -143,6 +144,9 @@ class FakeBay:
         trace: TracebackType | None,
     ) -> None:
         self.asked.append("closed")
+
+    def delays(self) -> list[Delay]:
+        return []
 
     def parse(self, text: str) -> ModelRef:
         if " " in text:

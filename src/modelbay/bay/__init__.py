@@ -32,6 +32,7 @@ from modelbay.bay.session import Session
 from modelbay.bay.syncing import Syncing
 from modelbay.config import Settings, read_settings
 from modelbay.errors import ModelbayError, NoSearch
+from modelbay.http import Delay
 from modelbay.library.base import Layout
 from modelbay.plan import Plan
 from modelbay.provision import Lock, Provision
@@ -101,6 +102,10 @@ class Bay:
     def set_bandwidth(self, rate: float | None) -> None:
         """Bytes a second for everything together, from now on; None for no limit."""
         self._session.engine.bucket.rate = rate
+
+    def delays(self) -> list[Delay]:
+        """The hosts that are waited for now, and why."""
+        return self._session.client.hosts.delays()
 
     def source(self, name: str) -> Source:
         """The source called `name`. Raises UsageError."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbay.errors import ModelbayError, ModelNotFound
+from modelbay.output.asking import Asking
 from modelbay.output.exits import DONE, error_lines, exit_code, worst
 from modelbay.output.face import Face
 from modelbay.output.follow import Wanted, follow, watch_for
@@ -68,7 +69,8 @@ def command(
         raise click.UsageError("--lock and --format sha256sums name two formats")
     chosen: Form = "lock" if as_lock else "sha256sums" if form == "sha256sums" else "toml"
     with face.bay() as bay:
-        export = bay.prepare_export(file, refs, form=chosen, replace=replace)
+        with Asking(face, bay, "asking about what is exported"):
+            export = bay.prepare_export(file, refs, form=chosen, replace=replace)
         for note in export.notes:
             face.say(f"note: {note}")
         if not export.held:

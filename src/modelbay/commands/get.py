@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from modelbay.errors import Interrupted, ModelbayError, UsageError
+from modelbay.output.asking import Asking
 from modelbay.output.face import Face
 from modelbay.output.follow import Wanted, follow, watch_for
 from modelbay.output.plans import (
@@ -32,6 +33,7 @@ from modelbay.output.results import (
     say_failures,
     whole_paths,
 )
+from modelbay.output.words import count
 from modelbay.plan import Plan
 from modelbay.refs import ModelRef
 
@@ -129,7 +131,8 @@ def command(
     wanted.check()
     with face.bay() as bay:
         parsed = list(dict.fromkeys(bay.parse(text) for text in refs))
-        plans, failures = _planned(bay, parsed, wanted)
+        with Asking(face, bay, f"asking about {count(len(parsed), 'model')}"):
+            plans, failures = _planned(bay, parsed, wanted)
         if dry_run:
             return _show_plans(face, plans, failures, as_json=as_json)
         _say_plans(face, plans)

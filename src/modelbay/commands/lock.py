@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from modelbay.errors import UsageError
+from modelbay.output.asking import Asking
 from modelbay.output.exits import DIFFERS, exit_code, worst
 from modelbay.output.face import Face
 from modelbay.output.follow import Wanted, follow, watch_for
@@ -121,9 +122,10 @@ def command(face: Face, /, **given: Any) -> int:
         if asked.print_hash is not None:
             return _print_hash(face, bay, asked, asked.print_hash)
         upgrade = None if _ALL in asked.upgrade else asked.upgrade
-        locking = bay.prepare_lock(
-            asked.provision, out=asked.out, upgrade=upgrade, fetch=not asked.no_fetch
-        )
+        with Asking(face, bay, f"asking about the models of {clean(asked.provision)}"):
+            locking = bay.prepare_lock(
+                asked.provision, out=asked.out, upgrade=upgrade, fetch=not asked.no_fetch
+            )
         run = _carried(face, locking, asked)
         return _end(face, locking, locking.finish(run), asked)
 
@@ -143,7 +145,8 @@ def _check(face: Face, bay: "Bay", asked: Asked) -> int:
 def _print_hash(face: Face, bay: "Bay", asked: Asked, ident: str) -> int:
     found = bay.locked_hash(asked.provision, ident, out=asked.out)
     if found is None:
-        locking = bay.prepare_hash(asked.provision, ident, fetch=not asked.no_fetch)
+        with Asking(face, bay, f"asking about {clean(ident)}"):
+            locking = bay.prepare_hash(asked.provision, ident, fetch=not asked.no_fetch)
         made = locking.made(_carried(face, locking, asked))
         if made.lock is None or not made.lock.models:
             failures = _failures(face, made.failures)

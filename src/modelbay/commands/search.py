@@ -1,17 +1,22 @@
 """`modelbay search`: hits as they come, from every source that can."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelbay.errors import ModelbayError
+from modelbay.output.asking import Asking
 from modelbay.output.exits import error_document, exit_code, hint_lines, worst
 from modelbay.output.face import Face
 from modelbay.output.words import Words
 from modelbay.snapshot import Hit, Query
 from modelbay.text import clean
+
+if TYPE_CHECKING:
+    from modelbay.bay import Bay
 
 BLOCK = 50
 """Hits that are lined up with each other; more than a page of any source."""
@@ -46,7 +51,7 @@ def command(face: Face, /, *, sources: Sequence[str], as_json: bool, **asked: An
     hits: list[Hit] = []
     errors: list[ModelbayError] = []
     with face.bay() as bay:
-        for found in bay.search(query, sources):
+        for found in _asked(face, bay, query, sources):
             if isinstance(found, Hit):
                 hits.append(found)
                 if not as_json and len(hits) % BLOCK == 0:
@@ -62,6 +67,18 @@ def command(face: Face, /, *, sources: Sequence[str], as_json: bool, **asked: An
     if not hits and not errors:
         face.say(f"nothing was found for {clean(query.text)!r}")
     return worst(map(exit_code, errors)) if not hits else 0
+
+
+def _asked(
+    face: Face, bay: "Bay", query: Query, sources: Sequence[str]
+) -> Iterator[Hit | ModelbayError]:
+    found = bay.search(query, sources)
+    while True:
+        with Asking(face, bay, "searching"):
+            block = list(islice(found, BLOCK))
+        yield from block
+        if not block:
+            return
 
 
 def _document(hits: Sequence[Hit], errors: Sequence[ModelbayError]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modelbay.errors import ModelbayError
+from modelbay.output.asking import Asking
 from modelbay.output.face import Face
 from modelbay.output.plans import file_document, plan_document, snapshot_document, total_line
 from modelbay.output.words import Words, count
@@ -37,8 +38,10 @@ def command(face: Face, *, ref: str, as_json: bool) -> int:
     would be fetched.
     """
     with face.bay() as bay:
-        snapshot = bay.resolve(bay.parse(ref))
-        plan = _default_plan(face, bay, snapshot)
+        parsed = bay.parse(ref)
+        with Asking(face, bay, f"asking about {clean(parsed)}"):
+            snapshot = bay.resolve(parsed)
+            plan = _default_plan(face, bay, snapshot)
     if as_json:
         face.give_json(_document(snapshot, plan))
     else:

@@ -10,6 +10,7 @@ import click
 from modelbay import paths
 from modelbay.digest import Digest
 from modelbay.errors import FormatError, Interrupted, UsageError
+from modelbay.output.asking import Asking
 from modelbay.output.exits import DIFFERS, exit_code, worst
 from modelbay.output.face import Face
 from modelbay.output.follow import Wanted, follow, watch_for
@@ -187,15 +188,16 @@ def command(face: Face, /, *, file: str, **given: Any) -> int:
 
 def synced(face: Face, bay: "Bay", where: str, asked: Asked, *, unasked: bool = False) -> int:
     """`unasked`: where nobody can be asked, an untrusted file's plan is only shown."""
-    syncing = bay.prepare_sync(
-        where,
-        locked=asked.locked,
-        exact=asked.exact,
-        replace=asked.replace,
-        trust=asked.trust,
-        allow_http=asked.allow_http,
-        mirrors=asked.mirror,
-    )
+    with Asking(face, bay, f"asking about the models of {clean(where)}"):
+        syncing = bay.prepare_sync(
+            where,
+            locked=asked.locked,
+            exact=asked.exact,
+            replace=asked.replace,
+            trust=asked.trust,
+            allow_http=asked.allow_http,
+            mirrors=asked.mirror,
+        )
     _say_notes(face, syncing)
     if asked.dry_run:
         return _show_plan(face, syncing, asked)

@@ -6,9 +6,9 @@ answers, `Client.open` a `Reply` whose body the engine drains into its own buffe
 
 from modelbay.http.answer import Answer
 from modelbay.http.client import Client
-from modelbay.http.hosts import Hosts
+from modelbay.http.hosts import Delay, Hosts
 from modelbay.http.kept import Cut
 from modelbay.http.reach import Reach
 from modelbay.http.reply import Landing, Reply
 
-__all__ = ["Answer", "Client", "Cut", "Hosts", "Landing", "Reach", "Reply"]
+__all__ = ["Answer", "Client", "Cut", "Delay", "Hosts", "Landing", "Reach", "Reply"]

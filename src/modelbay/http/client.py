@@ -203,14 +203,15 @@ class Client:
             answer = once()
         except NetworkError as error:
             if error.transient:
-                self.hosts.trouble(url, error.retry_after)
+                self.hosts.trouble(url, error.retry_after, cause=str(error))
             else:
                 self.hosts.fine(url)
             raise
         self.hosts.note_rate(answer.url, answer.headers)
         if answer.status in TRANSIENT:
             trouble = self.refusal(answer.status, answer.headers, answer.url)
-            self.hosts.trouble(url, trouble.retry_after if trouble.transient else None)
+            asked = trouble.retry_after if trouble.transient else None
+            self.hosts.trouble(url, asked, cause=str(trouble))
             raise trouble
         self.hosts.fine(url)
         return answer

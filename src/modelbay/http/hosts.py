@@ -48,6 +48,16 @@ class _Host:
     failures: int = 0
     probe: object | None = None
     """The visit that tries a host in trouble, until it is known what came of it."""
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A host that is waited for: why, and in how many seconds it is tried again."""
+
+    host: str
+    cause: str
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -106,8 +116,9 @@ class Hosts:
             with self._lock:
                 host.failures, host.probe = 0, None
 
-    def trouble(self, url: str, asked: float | None = None) -> float:
-        """The host is in trouble: seconds until it is tried again. `asked` is its own wish.
+    def trouble(self, url: str, asked: float | None = None, *, cause: str = "") -> float:
+        """The host is in trouble: seconds until it is tried again. `asked` is its own wish,
+        `cause` a sentence about it.
 
         Several failures reported during one back-off count as one.
         """
@@ -119,8 +130,18 @@ class Hosts:
                 host.until = now + self.patience.pause(host.failures)
             if asked is not None:
                 host.until = max(host.until, now + asked)
-            host.probe = None
+            host.probe, host.cause = None, cause or host.cause
             return host.until - now
+
+    def delays(self) -> list[Delay]:
+        """The hosts in trouble now, by name."""
+        with self._lock:
+            now = time.monotonic()
+            return [
+                Delay(name, host.cause, max(0.0, host.until - now))
+                for name, host in sorted(self._hosts.items())
+                if host.failures or host.until > now
+            ]
 
     def note_rate(self, url: str, headers: Mapping[str, str]) -> None:
         """Obeys `RateLimit: "name";r=0;t=17` (IETF draft 9, as the Hub sends it).
