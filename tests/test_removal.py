@@ -299,3 +299,48 @@ def test_a_kill_at_any_step_leaves_a_cache_that_the_client_reads_without_a_warni
     assert ended
     assert seen >= 10
     assert len(revisions(stand.repo)) == 2
+
+
+DIR_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from modelbay.library.removal import carry_out
+from modelbay.library.trash import Trash
+from tests.test_removal import removal_in
+base, left = Path(sys.argv[1]), int(sys.argv[2])
+removal = removal_in(base)
+def tick(event, _):
+    global left
+    if event in ("os.rename", "os.rmdir", "os.remove", "os.mkdir", "open"):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(tick)
+carry_out(removal, Trash(base))
+"""
+
+
+def test_a_kill_at_any_step_leaves_every_file_in_place_or_in_the_trash(tmp_path: Path):
+    files = {"a.bin": b"a", "sub/b.bin": b"b", "sub/deep/c.bin": b"c"}
+    killed, ended = 0, False
+    for number in range(1, 200, 4):
+        base = tmp_path / str(number)
+        bring(files, Dir(base))
+        command = [sys.executable, "-P", "-c", DIR_CHILD, str(base), str(number)]
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, check=False, timeout=30, env=environ)
+        trash = Trash(base)
+        there = [path for path in files if (base / path).exists()]
+        trashed = [file.path for bundle in trash.bundles() for file in bundle.files]
+        for bundle in reversed(trash.bundles()):
+            trash.restore(bundle)
+
+        assert sorted(there + trashed) == sorted(files)
+        assert {path: (base / path).read_bytes() for path in files} == files
+        assert sorted(goes(removal_in(base))) == sorted(files)
+        killed += done.returncode == -signal.SIGKILL
+        ended = done.returncode == 0
+        if ended:
+            break
+    assert ended
+    assert killed >= 8
