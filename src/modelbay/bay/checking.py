@@ -1,6 +1,6 @@
 """Whether what lies on the disk is what a lock says. Writes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -68,6 +68,7 @@ class Options(TypedDict, total=False):
     """Read every byte."""
     trust: Digest | None
     allow_http: bool
+    mirrors: Sequence[str]
 
 
 def check(session: Session, where: str, **options: Unpack[Options]) -> Checking:
@@ -80,6 +81,7 @@ def check(session: Session, where: str, **options: Unpack[Options]) -> Checking:
         where,
         trust=options.get("trust"),
         allow_http=options.get("allow_http", False),
+        mirrors=options.get("mirrors", ()),
     )
     own = session_for(session, document)
     checking = Checking()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ from modelbay.plan import LADDER, Plan, Way
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import Place
 from modelbay.provision.formats import judge_formats
-from modelbay.queue import Carrier, MemoryRows, Run
+from modelbay.queue import Carrier, MemoryRows, Mirrors, Run
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection
@@ -77,6 +78,8 @@ class Session:
             lambda: paths.state_dir(environ) / "library.db", self._standard_homes
         )
         self._restricted: list[Session] = []
+        self.mirrors: Sequence[str] = settings.mirrors
+        """Endpoints that are asked before a file's own source."""
 
     def restricted(self, reach: Reach) -> "Session":
         """The same user's session for a file that is not trusted; closed with this one."""
@@ -214,7 +217,10 @@ class Session:
             homes = (*bases, *self._trashed_in_cache())
             raise with_trash(error, homes, (plan.root for plan in plans)) from error
         at = self.sources.at
-        carrier = Carrier(self.engine, MemoryRows(), self.sources.locate, self.elsewhere, at)
+        mirrors = Mirrors(partial(self.sources.mirrored, self.mirrors))
+        carrier = Carrier(
+            self.engine, MemoryRows(), self.sources.locate, self.elsewhere, at, mirrors
+        )
         return carrier.start([(plan, self.layout_of(plan)) for plan in plans])
 
     def _trashed_in_cache(self) -> Iterator[Path]:

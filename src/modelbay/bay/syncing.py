@@ -15,8 +15,9 @@ from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.digest import Digest
 from modelbay.errors import ModelbayError, TargetTaken, UsageError, WrongBytes, deciding
+from modelbay.http.redact import origin_of
 from modelbay.library.removal import Removal
-from modelbay.plan import Action, Plan
+from modelbay.plan import MOVES, Action, Plan
 from modelbay.provision import (
     Entry,
     Lock,
@@ -175,13 +176,16 @@ def prepare(session: Session, where: str, **options: Unpack[Options]) -> Syncing
     and files in place are read; nothing is written. Raises what the file itself is refused for:
     FormatError, PolicyError, UsageError, IntegrityError, AccessError, NotFound, NetworkError.
     """
+    mirrors = _checked(options.get("mirrors", ()))
     document = open_document(
         session,
         where,
         trust=options.get("trust"),
         allow_http=options.get("allow_http", False),
+        mirrors=mirrors,
     )
     own = session_for(session, document)
+    own.mirrors = tuple(dict.fromkeys([*mirrors, *session.settings.mirrors]))
     if document.kind == "lock":
         made = _of_lock(own, document)
     elif options.get("locked"):
@@ -192,7 +196,30 @@ def prepare(session: Session, where: str, **options: Unpack[Options]) -> Syncing
         made = replace(made, plans=tuple(_replacing(own, plan) for plan in made.plans))
     if options.get("exact"):
         made = replace(made, removals=tuple(strays.strays(own, made.plans)))
+    if mirrors:
+        made = replace(made, notes=(*made.notes, *_unmirrored(own, made.plans)))
     return made
+
+
+def _checked(mirrors: Sequence[str]) -> Sequence[str]:
+    """Raises UsageError for one that is no address."""
+    for mirror in mirrors:
+        try:
+            origin_of(mirror)
+        except ValueError as error:
+            raise UsageError(
+                f"the mirror {clean(mirror, limit=200)!r} is no address",
+                hint="write it as https://host or https://host/path",
+            ) from error
+    return mirrors
+
+
+def _unmirrored(session: Session, plans: Iterable[Plan]) -> Iterator[str]:
+    """What of `plans` is to be fetched, and can come from no mirror."""
+    sources = {plan.snapshot.ref.source for plan in plans if plan.of(*MOVES)}
+    alone = sorted(name for name in sources if not session.sources.has_mirrors(name))
+    if alone:
+        yield f"models of {', '.join(alone)} have no mirrors, and are asked for where they are"
 
 
 def _of_lock(session: Session, document: Document) -> Syncing:

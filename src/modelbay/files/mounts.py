@@ -55,12 +55,12 @@ def mounts() -> tuple[Mount, ...]:
 
 def mount_of(path: Path, among: Sequence[Mount]) -> Mount:
     """The one of `among` that the absolute `path`, in which no link is followed, lies on."""
-    for parent in (path, *path.parents):
-        # What was mounted last hides what was mounted there before.
-        for mount in reversed(among):
-            if mount.point == parent:
-                return mount
-    return _unlisted(path)
+    # What was mounted last hides what was mounted there before.
+    points = {os.fspath(mount.point): mount for mount in among}
+    name = os.fspath(path)
+    while name not in points and name != "/":
+        name = name.rpartition("/")[0] or "/"
+    return points.get(name) or _unlisted(path)
 
 
 def _unlisted(path: Path) -> Mount:

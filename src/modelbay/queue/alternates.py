@@ -1,8 +1,9 @@
 """Other addresses of the same bytes, asked in turn when a file's own source fails."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 from modelbay.digest import find
 from modelbay.errors import DiskError, Interrupted, ModelbayError, NetworkError, NotFound
@@ -12,6 +13,7 @@ from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.transfer import Fetched, Order
 
 At = Callable[[str], Location]
+_MIRROR_TRIES: Final = 1
 
 
 def fetched(
@@ -40,6 +42,42 @@ def fetched(
         except ModelbayError as error:
             tell(f"{shown_url(url)} does not have it either: {error}")
     raise first
+
+
+@dataclass
+class Mirrors:
+    """Other endpoints that are asked before a file's own source."""
+
+    of: Callable[[Snapshot, ModelFile], Sequence[tuple[str, Callable[[], Location]]]]
+    """The mirrors that may have a file, by their names."""
+    _silent: set[str] = field(default_factory=set)
+    """Those that could not be reached: each is tried once in a run."""
+
+    def fetched(
+        self,
+        fetch: Callable[[Order], Fetched],
+        order: Order,
+        snapshot: Snapshot,
+        file: ModelFile,
+        tell: Callable[[str], None],
+    ) -> Fetched | None:
+        """What `fetch` gives for `order` from the first mirror that has those bytes; None where
+        none has, or no sha256 could tell. Raises Interrupted, DiskError.
+        """
+        if find(order.digests, "sha256") is None:
+            return None
+        for name, locate in self.of(snapshot, file):
+            if name in self._silent:
+                continue
+            try:
+                return fetch(replace(order, locate=locate, validator=None, tries=_MIRROR_TRIES))
+            except (Interrupted, DiskError):
+                raise
+            except ModelbayError as error:
+                if isinstance(error, NetworkError):
+                    self._silent.add(name)
+                tell(f"the mirror {shown_url(name)} does not have it: {error}")
+        return None
 
 
 def pass_gate(

@@ -71,12 +71,21 @@ class Carrier:
     elsewhere: Elsewhere | None = None
     at: alternates.At | None = None
     """Where an alternate is; without it none is asked."""
+    mirrors: alternates.Mirrors | None = None
 
     def start(self, plans: Sequence[tuple[Plan, Layout]]) -> "Run":
         """Adds the plans' rows and starts carrying them; returns at once."""
         for plan, layout in plans:
             self.rows.add(plan, layout)
-        run = Run(self.engine, self.rows, self.locate, list(plans), self.elsewhere, self.at)
+        run = Run(
+            self.engine,
+            self.rows,
+            self.locate,
+            list(plans),
+            self.elsewhere,
+            self.at,
+            self.mirrors,
+        )
         run.start()
         return run
 
@@ -91,6 +100,7 @@ class Run:
     plans: list[tuple[Plan, Layout]]
     elsewhere: Elsewhere | None = None
     at: alternates.At | None = None
+    mirrors: alternates.Mirrors | None = None
     switch: Stop = field(default_factory=Stop)
     _began: float = field(default_factory=time.monotonic)
     _ended: float | None = None
@@ -335,7 +345,11 @@ class Run:
             suffix=file.path.suffix,
         )
         fetch = partial(self.engine.fetch, progress=row.progress, stop=self.switch)
-        fetched = alternates.fetched(fetch, order, file.urls, self.at, _teller(self._rows, row))
+        tell, fetched = _teller(self._rows, row), None
+        if self.mirrors is not None:
+            fetched = self.mirrors.fetched(fetch, order, snapshot, file, tell)
+        if fetched is None:
+            fetched = alternates.fetched(fetch, order, file.urls, self.at, tell)
         for note in fetched.notes:
             self._rows.tell(Event("note", row.name, note))
         row.progress.state = "placing"

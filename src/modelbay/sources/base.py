@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from modelbay.credentials import Credentials
 from modelbay.http import Client
@@ -63,4 +63,13 @@ class Source(RefForm, Protocol):
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
         """Where its bytes can be had, as of now. Called late, and again when it expires."""
+        ...
+
+
+@runtime_checkable
+class Mirrored(Protocol):
+    """A source whose files other endpoints may have under the same names."""
+
+    def locate_at(self, mirror: str, snapshot: Snapshot, file: ModelFile) -> Location:
+        """Where `file` would be at the endpoint `mirror`. Raises UsageError for no endpoint."""
         ...

@@ -140,6 +140,14 @@ class HuggingFace:
 
         return Http(url, credential=hub.credential, explain=explain)
 
+    def locate_at(self, mirror: str, snapshot: Snapshot, file: ModelFile) -> Http:
+        """An entry's own credentials are for its own host."""
+        repo, commit = _repo_of(snapshot.table, snapshot.ref)
+        there = replace(repo, endpoint=refs.normal_endpoint(mirror))
+        credential = self._means.credentials.find(self.name, there.endpoint, auth={})
+        url = there.file_url(commit, file.extra.get("path", file.path))
+        return Http(url, credential=credential)
+
     def _pass_gate(self, repo: Repo) -> None:
         """Asks once per repository: whoever may read one file may read them all."""
         if (repo.endpoint, repo.id) in self._granted:

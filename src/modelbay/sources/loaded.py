@@ -1,7 +1,8 @@
 """The sources of one session, each made when it is first asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from modelbay import sources
 from modelbay.credentials import Credentials
@@ -12,7 +13,7 @@ from modelbay.refs import ModelRef, parse
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import select
 from modelbay.snapshot import ModelFile, Snapshot
-from modelbay.sources.base import Means, Source
+from modelbay.sources.base import Means, Mirrored, Source
 
 _DEEPEST = 3
 """How many times a source may name another one (design.md §2)."""
@@ -79,6 +80,19 @@ class Loaded:
             f"{snapshot.ref} is passed on from source to source more than {_DEEPEST} times",
             hint="name the model at the source that has its bytes",
         )
+
+    def has_mirrors(self, name: str) -> bool:
+        """Whether other endpoints may have the files of the source called `name`."""
+        return isinstance(self.get(name), Mirrored)
+
+    def mirrored(
+        self, mirrors: Sequence[str], snapshot: Snapshot, file: ModelFile
+    ) -> list[tuple[str, Callable[[], Location]]]:
+        """Of `mirrors` those that may have `file`, and how to find it there."""
+        source = self.get(snapshot.ref.source)
+        if not isinstance(source, Mirrored):
+            return []
+        return [(one, partial(source.locate_at, one, snapshot, file)) for one in mirrors]
 
     def at(self, url: str) -> Location:
         """Where an alternate is, asked for as any plain address. Raises UsageError, RefError."""

@@ -52,7 +52,7 @@ class Engine:
         """
         progress.size = order.size
         course = _Course()
-        tries = Tries(self._client.hosts.patience, self.limits.progress)
+        tries = Tries(self._client.hosts.patience, self.limits.progress, most=order.tries)
         mended = self._mended(order, progress, stop, course)
         while mended is None:
             stop.check()

@@ -41,6 +41,8 @@ class Order:
     """The extension that the first bytes must agree with (`.safetensors`)."""
     damaged: Damaged | None = None
     """What of this file is still right is taken from there instead of being fetched."""
+    tries: int | None = None
+    """How often in a row it may fail; None: as often as the engine's patience has it."""
 
 
 @dataclass(slots=True)

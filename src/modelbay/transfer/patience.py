@@ -18,6 +18,8 @@ class Tries:
 
     patience: Patience
     progress_bytes: int
+    most: int | None = None
+    """Tries without progress, where that is fewer than patience has."""
     failures: int = 0
     _best: int = -1
     _until: float = 0.0
@@ -38,7 +40,7 @@ class Tries:
                 self.failures = 0
             if now >= self._until:
                 self.failures += 1
-                if self.failures >= self.patience.tries:
+                if self.failures >= min(self.patience.tries, self.most or self.patience.tries):
                     raise error
                 pause = max(self.patience.pause(self.failures), error.retry_after or 0.0)
                 self._until = now + pause
