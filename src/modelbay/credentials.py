@@ -72,6 +72,34 @@ class Credentials:
         own._own = origins  # noqa: SLF001 - of the same class
         return own
 
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """For chains of other tools, which read more than tokens out of it."""
+        return self._environ
+
+    @property
+    def auth(self) -> Mapping[str, object]:
+        """What the entry itself names; empty without."""
+        return self._auth or {}
+
+    def are_bound_to(self, url: str) -> bool:
+        """Whether what the user has for a whole service may serve at `url`: everywhere, unless
+        somebody else chose the address.
+        """
+        return self._own is None or origin_of(url) in self._own
+
+    def secret(self, variable: str) -> Secret | None:
+        """What `variable` holds, else the file that `<variable>_FILE` names. Raises
+        CredentialMissing.
+        """
+        text = self._environ.get(variable, "")
+        if text.strip():
+            return _checked(text, variable)
+        named = self._environ.get(f"{variable}_FILE", "")
+        if not named:
+            return None
+        return _read_token(paths.substituted(named, self._environ), f"{variable}_FILE")
+
     def note_named(self, address: str) -> None:
         """The user has just written that host or address himself."""
         self._named.add(_host(address))

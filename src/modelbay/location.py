@@ -30,6 +30,10 @@ class Credential:
     """Where it came from, for people: `HF_TOKEN`, `token file`."""
 
 
+Sign = Callable[[str, str, Mapping[str, str]], Mapping[str, str]]
+"""Method, URL and headers of a request; what it answers is sent with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Http:
     """A URL read by ranges. `headers` go to the URL's own origin only.
@@ -42,7 +46,7 @@ class Http:
     """Not shown: a signed address opens doors."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     credential: Credential | None = None
-    sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
+    sign: Sign | None = None
     expires: float | None = None
     explain: Callable[[int, Mapping[str, str], str], ModelbayError] | None = None
     """What a refusal (status, headers in lower case, start of the body) means to the source."""

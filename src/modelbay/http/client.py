@@ -32,7 +32,7 @@ from modelbay.http.redirects import refuse_private, target_of
 from modelbay.http.reply import DirectReply, Landing, Reply
 from modelbay.http.sockets import guarding, time_left, within
 from modelbay.http.trouble import explained, proxy_refusal, server_trouble
-from modelbay.location import Credential, Http
+from modelbay.location import Credential, Http, Sign
 from modelbay.text import clean
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Ask:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent to the first origin only."""
     credential: Credential | None = None
-    sign: Callable[[str, str, Mapping[str, str]], Mapping[str, str]] | None = None
+    sign: Sign | None = None
     own: Mapping[str, str] = field(default_factory=dict)
     """Ours, and harmless at every hop: Range, If-Range, Accept-Encoding."""
     follow: Literal["all", "none"] = "all"
@@ -107,7 +107,7 @@ class Client:
         self._kept = Kept(connect_seconds=CONNECT_SECONDS, first_byte=first_byte)
         self._proxied = _has_proxy()
 
-    def ask(
+    def ask(  # noqa: PLR0913 - each is one fact of the request
         self,
         url: str,
         *,
@@ -117,6 +117,7 @@ class Client:
         credential: Credential | None = None,
         follow: Literal["all", "none"] = "all",
         content: bytes | None = None,
+        sign: Sign | None = None,
         wait: Wait = time.sleep,
     ) -> Answer:
         """The whole answer, up to 32 MiB decoded and, redirects included, within 120 s.
@@ -125,7 +126,8 @@ class Client:
         Raises Unreachable, ServerTrouble, RateLimited, RedirectRefused, TlsRefused. Any
         status that is not transient trouble comes back for the caller to judge.
         """
-        request = Ask(method, _with_params(url, params), headers or {}, credential, follow=follow)
+        url_asked = _with_params(url, params)
+        request = Ask(method, url_asked, headers or {}, credential, sign, follow=follow)
 
         def once() -> Answer:
             with (
