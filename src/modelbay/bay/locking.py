@@ -244,7 +244,7 @@ class _Drafting:
 
     def targets(
         self, kept: Iterable[LockedModel], found: Iterable[Wanted]
-    ) -> Iterator[tuple[str, Path, ModelFile]]:
+    ) -> Iterator[tuple[str, str, ModelFile]]:
         for one in found:
             yield from _targets(self.session, one.entry.id, one.selection, one)
         for model in kept:
@@ -379,13 +379,13 @@ def _plan(session: Session, model: LockedModel) -> Plan:
 
 def _targets(
     session: Session, ident: str, selection: Selection, at: LockedModel | Wanted
-) -> Iterator[tuple[str, Path, ModelFile]]:
+) -> Iterator[tuple[str, str, ModelFile]]:
     """Where its files go. The Hub's cache has a folder for each repository."""
     if at.place.layout == "hf-cache":
         return
     layout = session.layout_at(at.place, at.names)
     for file in selection.files:
-        yield ident, layout.place_of(selection.snapshot, file).target, file
+        yield ident, layout.target_of(selection.snapshot, file), file
 
 
 def _part(plan: Plan, paths: AbstractSet[str]) -> Plan:

@@ -55,6 +55,10 @@ class Layout(Protocol):
         """Looks which file system the names are on, and writes nothing."""
         ...
 
+    def target_of(self, snapshot: Snapshot, file: ModelFile) -> str:
+        """The reader's name as text. Looks at nothing."""
+        ...
+
     def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
         """What stands there now; reads names only. Raises DiskError."""
         ...

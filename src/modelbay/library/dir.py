@@ -46,14 +46,26 @@ class Dir:
         target = self._root / self._name_of(file)
         return Place(target, target, self._home.part_of(snapshot, file, target))
 
+    def target_of(self, snapshot: Snapshot, file: ModelFile) -> str:  # noqa: ARG002 - as above
+        return f"{self._root}/{self._name_of(file)}"
+
     def _name_of(self, file: ModelFile) -> str:
         """Below the root, slashes between the folders."""
         return self._names.get(file.path, file.path)
 
-    def as_recorded(self, snapshot: Snapshot, files: Sequence[ModelFile]) -> Mapping[str, Place]:
+    def as_recorded(
+        self,
+        snapshot: Snapshot,  # noqa: ARG002 - as above
+        files: Sequence[ModelFile],
+    ) -> Mapping[str, Place]:
         names = ((self._name_of(file), file) for file in files)
         found = unchanged(self._home.records, self._root, names)
-        return {file.path: self.place_of(snapshot, file) for file in found}
+        return {file.path: self._lying(file) for file in found}
+
+    def _lying(self, file: ModelFile) -> Place:
+        """Where a file is that no part will become."""
+        target = self._root / self._name_of(file)
+        return Place(target, target, self._home.parts)
 
     def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
         target = self.place_of(snapshot, file).target

@@ -102,6 +102,9 @@ class HfCache:
         blob = self.root(snapshot) / "blobs" / etag_of(file) if self._symlinks else target
         return Place(target, blob, self._home(snapshot).part_of(snapshot, file, blob))
 
+    def target_of(self, snapshot: Snapshot, file: ModelFile) -> str:
+        return f"{self._snapshot_folder(snapshot)}/{file.path}"
+
     def look(self, snapshot: Snapshot, file: ModelFile) -> Standing:
         place = self.place_of(snapshot, file)
         blob = self.root(snapshot) / "blobs" / etag_of(file)

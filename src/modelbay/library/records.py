@@ -75,7 +75,7 @@ class Records:
         self._base = home.parent
         self._lock = threading.RLock()
         self._known: dict[str, dict[_Entry, Known]] | None = None
-        self._holders: dict[Digest, dict[str, Known]] = {}
+        self._holders: dict[Digest, dict[str, Known]] | None = None
         self._placed: dict[str, dict[tuple[str, str], Known]] = {}
         self._read: dict[str, Known] = {}
         self._write_next = float("-inf")
@@ -156,8 +156,8 @@ class Records:
     def same_content(self, wanted: tuple[Digest, ...]) -> Path | None:
         """An unchanged file here whose observed digest is one of `wanted`, or None."""
         with self._lock:
-            self._all()
-            holders = [self._holders.get(digest, {}).values() for digest in wanted]
+            by_content = self._by_content()
+            holders = [by_content.get(digest, {}).values() for digest in wanted]
         for known in (known for several in holders for known in several):
             path = self._base / known.file
             if path.is_file() and not path.is_symlink() and known.matches(path.stat()):
@@ -232,10 +232,23 @@ class Records:
                     self._learn((path.stem, known.path), known)
         return self._known
 
+    def _by_content(self) -> dict[Digest, dict[str, Known]]:
+        """Made when it is first asked for: a run that keeps everything does not."""
+        if self._holders is None:
+            self._holders = {}
+            for known in (one for rows in self._all().values() for one in rows.values()):
+                self._hold(self._holders, known)
+        return self._holders
+
     def _learn(self, entry: _Entry, known: Known) -> None:
         self._all().setdefault(known.file, {})[entry] = known
+        if self._holders is not None:
+            self._hold(self._holders, known)
+
+    @staticmethod
+    def _hold(holders: dict[Digest, dict[str, Known]], known: Known) -> None:
         for digest in known.digests:
-            self._holders.setdefault(digest, {})[known.file] = known
+            holders.setdefault(digest, {})[known.file] = known
 
     def _file(self, path: Path) -> str:
         return path.relative_to(self._base).as_posix()

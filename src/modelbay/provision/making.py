@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import quote
 
 from modelbay.digest import Digest, disagreement
@@ -148,13 +147,13 @@ def refuse_denied_gate(entry: Entry, gated: GateState, page: str) -> None:
         )
 
 
-def refuse_one_target(targets: Iterable[tuple[str, Path, ModelFile]]) -> None:
+def refuse_one_target(targets: Iterable[tuple[str, str, ModelFile]]) -> None:
     """Raises UsageError when files of two models that are not known to be the same would be
     one file on some file system. `targets` are id, path and file.
     """
     seen: dict[str, tuple[str, ModelFile]] = {}
     for model, target, file in targets:
-        other, first = seen.setdefault(str(target).casefold(), (model, file))
+        other, first = seen.setdefault(target.casefold(), (model, file))
         if other != model and not (first.sha256 and first.sha256 == file.sha256):
             raise UsageError(
                 f"{clean(other)} and {clean(model)} would both be {clean(target)}",
