@@ -13,13 +13,22 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from modelbay import paths
-from modelbay.errors import CredentialMissing, FormatError, PolicyError, UsageError
+from modelbay.errors import (
+    CredentialMissing,
+    FormatError,
+    KeyringTrouble,
+    PolicyError,
+    UsageError,
+)
 from modelbay.location import Credential, origin_of
 from modelbay.text import Secret, clean
+from modelbay.tokens import TokenName, Tokens, credential_of
 
 LARGEST_TOKEN_FILE: Final = 64 << 10
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
-_AUTH_KEYS = ("token_env", "token_env_var", "token_file", "header_env")
+_AUTH_KEYS = ("token_env", "token_env_var", "token_file", "header_env", "keyring")
+_AUTH_HINT = 'write one of auth = { token_env = "VAR" }, { token_file = "path" }, '
+_AUTH_HINT += '{ keyring = "name" }, { header_env = { Authorization = "VAR" } }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +38,22 @@ class _Standing:
     variables: tuple[str, ...]
     endpoint_variable: str
     public: str
+    hub_file: bool = False
+    """Whether the Hub's token file holds its token, and the Hub's switch is its own."""
 
 
 _STANDING: Final[Mapping[str, _Standing]] = {
     "huggingface": _Standing(
-        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "HF_ENDPOINT", "https://huggingface.co"
+        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        "HF_ENDPOINT",
+        "https://huggingface.co",
+        hub_file=True,
     ),
 }
 
 
 class Credentials:
-    """Looks tokens up in an entry's own `auth`, the environment and token files.
+    """Looks tokens up in an entry's own `auth`, the environment, the keyring and token files.
 
     `named` are hosts or addresses that the user wrote himself (command line, settings):
     for those the loose spelling of `MODELBAY_TOKEN_<HOST>` counts as well, see `variable_for`.
@@ -51,15 +65,18 @@ class Credentials:
         *,
         auth: Mapping[str, object] | None = None,
         named: Iterable[str] = (),
+        tokens: Tokens | None = None,
     ) -> None:
+        """Without `tokens` no keyring is asked."""
         self._environ = environ
+        self._tokens = tokens
         self._auth = auth
         self._named = {_host(one) for one in named}
         self._own: frozenset[str] | None = None
 
     def owned(self, auth: Mapping[str, object] | None) -> Self:
         """The same, for an entry whose own `auth` comes first."""
-        own = type(self)(self._environ, auth=auth)
+        own = type(self)(self._environ, auth=auth, tokens=self._tokens)
         own._named = self._named  # noqa: SLF001 - of the same class
         own._own = self._own  # noqa: SLF001 - of the same class
         return own
@@ -68,7 +85,7 @@ class Credentials:
         """The same, for addresses that somebody else chose: tokens go to hosts that they were
         bound to before, at https's own port or at `origins` of the user; no `auth` is read.
         """
-        own = type(self)(self._environ)
+        own = type(self)(self._environ, tokens=self._tokens)
         own._own = origins  # noqa: SLF001 - of the same class
         return own
 
@@ -110,9 +127,9 @@ class Credentials:
         """What `source` may send to the origin of `url`, or None.
 
         First found wins: the entry's own `auth`, `MODELBAY_TOKEN_<HOST>`, the source's own
-        variables, the files its other tools keep. Raises CredentialMissing when something
-        that was named holds no token, FormatError when `auth` cannot be read, PolicyError
-        when none may be.
+        variables, the keyring, the files its other tools keep. Raises CredentialMissing when
+        something that was named holds no token, KeyringTrouble when it is in a keyring that
+        cannot be used, FormatError when `auth` cannot be read, PolicyError when none may be.
         """
         own = auth if auth is not None else self._auth
         if own and self._own is not None:
@@ -121,18 +138,27 @@ class Credentials:
                 hint="trust it with --trust, once you have read it",
             )
         if own:
-            return self._from_auth(own, url)
+            return self._from_auth(own, source, url)
         if self._own is not None and origin_of(url) not in self._own and not _is_usual(url):
             return None
-        host = urlsplit(url).hostname or ""
-        for variable in self._variables(host):
+        for variable in (*self._variables(url), *self._standing_variables(source, url)):
             found = self._from_variable(variable, origin_of(url))
             if found is not None:
                 return found
-        standing = _STANDING.get(source)
-        if standing is None or self._bound(standing) != origin_of(url) or self._implicit_off():
+        if self._implicit_off(source):
             return None
-        return self._from_standing(standing, origin_of(url))
+        return self._from_keyring(source, url) or self._from_hub_file(source, url)
+
+    def home(self, source: str) -> str | None:
+        """The address that `source` is asked at when nothing else is said, where it has one."""
+        standing = _STANDING.get(source)
+        if standing is None:
+            return None
+        return self._environ.get(standing.endpoint_variable, "").strip() or standing.public or None
+
+    def troubles(self) -> list[str]:
+        """Sentences, not told yet, for tokens that the keyring has and did not give."""
+        return [] if self._tokens is None else self._tokens.troubles()
 
     def variable(self, source: str, url: str) -> str:
         """The variable a person would set for `source` at `url`; for hints."""
@@ -141,7 +167,8 @@ class Credentials:
             return standing.variables[0]
         return variable_for(url)
 
-    def _variables(self, host: str) -> tuple[str, ...]:
+    def _variables(self, url: str) -> tuple[str, ...]:
+        host = urlsplit(url).hostname or ""
         if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
             return ()
         loose = "MODELBAY_TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
@@ -160,18 +187,33 @@ class Credentials:
                 f"{standing.public}",
             ) from error
 
-    def _implicit_off(self) -> bool:
+    def _standing_variables(self, source: str, url: str) -> tuple[str, ...]:
+        standing = _STANDING.get(source)
+        bound = standing is not None and self._bound(standing) == origin_of(url)
+        return standing.variables if standing and bound and not self._implicit_off(source) else ()
+
+    def _implicit_off(self, source: str) -> bool:
+        """Whether the Hub's own switch says that no token goes by itself."""
+        standing = _STANDING.get(source)
+        if standing is None or not standing.hub_file:
+            return False
         return self._environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in _TRUE
 
-    def _from_standing(self, standing: _Standing, origin: str) -> Credential | None:
-        for variable in standing.variables:
-            found = self._from_variable(variable, origin)
-            if found is not None:
-                return found
+    def _from_keyring(self, source: str, url: str) -> Credential | None:
+        if self._tokens is None:
+            return None
+        asked = TokenName.at(source, url)
+        found = self._tokens.standing(asked)
+        return None if found is None else credential_of(asked, found, url)
+
+    def _from_hub_file(self, source: str, url: str) -> Credential | None:
+        standing = _STANDING.get(source)
+        if standing is None or not standing.hub_file or self._bound(standing) != origin_of(url):
+            return None
         path = self._hub_token_file()
         if path is None or not path.exists():
             return None
-        return _bearer(_read_token(path, "the Hub's token file"), origin, "token file")
+        return _bearer(_read_token(path, "the Hub's token file"), origin_of(url), "token file")
 
     def _hub_token_file(self) -> Path | None:
         """Where the Hub's own tools keep the token (protocols-hub A5)."""
@@ -192,13 +234,12 @@ class Credentials:
             return _bearer(token, origin, f"{variable}_FILE")
         return None
 
-    def _from_auth(self, auth: Mapping[str, object], url: str) -> Credential:
+    def _from_auth(self, auth: Mapping[str, object], source: str, url: str) -> Credential | None:
         """What the entry itself names, bound to the origin it is asked for."""
         if len(auth) != 1 or next(iter(auth)) not in _AUTH_KEYS:
             raise FormatError(
                 f"auth holds {', '.join(clean(key) for key in auth)}",
-                hint='write one of auth = { token_env = "VAR" }, { token_file = "path" }, '
-                '{ header_env = { Authorization = "VAR" } }',
+                hint=_AUTH_HINT,
             )
         key, value = next(iter(auth.items()))
         if key == "header_env":
@@ -208,6 +249,8 @@ class Credentials:
                 f"auth.{key} should be a name in quotation marks",
                 hint='write auth = { token_env = "VAR" }',
             )
+        if key == "keyring":
+            return self._from_named(TokenName.at(source, url, value), url)
         if key == "token_file":
             token = _read_token(paths.substituted(value, self._environ), "auth.token_file")
             return _bearer(token, origin_of(url), "auth.token_file")
@@ -215,6 +258,26 @@ class Credentials:
         if found is None:
             raise _unset(value)
         return found
+
+    def _from_named(self, asked: TokenName, url: str) -> Credential | None:
+        """The keyring's token that an entry names; None offline, where nothing is sent."""
+        if self._tokens is None or self._tokens.offline:
+            return None
+        try:
+            found = self._tokens.get(asked)
+        except KeyringTrouble as error:
+            raise KeyringTrouble(
+                f"auth names the keyring's token {asked.name} for {clean(asked.host)}: {error}",
+                hint=error.hint,
+            ) from error
+        if found is None:
+            raise CredentialMissing(
+                f"auth names the token {asked.name}, which the keyring has not for "
+                f"{asked.source} at {clean(asked.host)}",
+                hint=f"store it: `modelbay token set {asked.source}/{asked.name} "
+                f"--host {origin_of(url)}`",
+            )
+        return credential_of(asked, found, url)
 
     def _from_header_env(self, value: object, url: str) -> Credential:
         if not isinstance(value, Mapping) or len(value) != 1:

@@ -6,7 +6,7 @@ found), a `hint` with the next step as an exact command or key, and a stable
 
     ModelbayError
       UsageError        RefError, FormatError, NoSearch
-      AccessError       CredentialMissing, CredentialRefused, Gated, LoginPage
+      AccessError       CredentialMissing, CredentialRefused, KeyringTrouble, Gated, LoginPage
       PolicyError
       IntegrityError    WrongBytes, UpstreamChanged, UnsafeName
       NetworkError      Unreachable, ServerTrouble, RateLimited, RedirectRefused, TlsRefused
@@ -60,6 +60,12 @@ class CredentialMissing(AccessError):
 
 class CredentialRefused(AccessError):
     code = "credential-refused"
+
+
+class KeyringTrouble(AccessError):
+    """The keyring is absent, locked, silent, or none that encrypts."""
+
+    code = "keyring"
 
 
 class Gated(AccessError):

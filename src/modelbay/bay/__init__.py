@@ -41,6 +41,7 @@ from modelbay.refs import ModelRef
 from modelbay.selection import Selection, select
 from modelbay.snapshot import Hit, Query, Snapshot
 from modelbay.sources.base import Source
+from modelbay.tokens import Tokens
 from modelbay.transfer import Limits
 
 
@@ -57,8 +58,12 @@ class Bay:
         workspace: Path | None = None,
         root: Path | None = None,
         limits: Limits | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        self._session = Session(settings, environ, workspace=workspace, root=root, limits=limits)
+        """`tokens` are those of another keyring than the login's."""
+        self._session = Session(
+            settings, environ, workspace=workspace, root=root, limits=limits, tokens=tokens
+        )
 
     @classmethod
     def open(

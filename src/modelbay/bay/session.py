@@ -29,6 +29,7 @@ from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.sources.loaded import Loaded
+from modelbay.tokens import Tokens
 from modelbay.transfer import Engine, Limits, held_bytes
 
 if TYPE_CHECKING:
@@ -58,15 +59,21 @@ class Session:
         root: Path | None = None,
         limits: Limits | None = None,
         reach: Reach | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        """With `reach` it is for a file that is not trusted: see `bay.documents`."""
+        """With `reach` it is for a file that is not trusted: see `bay.documents`. `tokens` are
+        those of another keyring than the login's.
+        """
         self.settings = settings
         self.environ = environ
         self.reach = reach
         self._workspace = workspace
         self._root = root
         self.client = Client(offline=settings.offline, reach=reach)
-        self.credentials = Credentials(environ, named=settings.endpoints.values())
+        self.tokens = tokens or Tokens(environ, offline=settings.offline)
+        self.credentials = Credentials(
+            environ, named=settings.endpoints.values(), tokens=self.tokens
+        )
         if reach is not None:
             self.credentials = self.credentials.standing(reach.own)
         self.engine = Engine(self.client, limits or _limits(settings))
@@ -90,6 +97,7 @@ class Session:
             root=self._root,
             limits=self.engine.limits,
             reach=reach,
+            tokens=self.tokens,
         )
         made.engine.bucket = self.engine.bucket
         made.elsewhere.closed = (paths.hub_cache(self.environ).resolve(),)

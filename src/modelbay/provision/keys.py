@@ -16,7 +16,7 @@ COMMON: Final = (
     Option("dir", "the folder below the workspace, with layout = dir"),
     Option("filename", "the name the one file gets here"),
     Option("hash", "what the bytes must be: sha256:<hex> or sha256-<base64>"),
-    Option("auth", "where the token is: token_env, token_file or header_env", type="table"),
+    Option("auth", "where the token is: token_env, token_file, keyring or header_env", type="table"),
     Option("urls", "addresses that have the same bytes", type="list"),
     Option("gated", "whether terms must be accepted; checked before anything moves", "flag"),
     Option("file", "the one file that is wanted"),
@@ -32,7 +32,7 @@ _EXPECTED: Final = {
     "list": "a list of texts",
     "table": "a table of one-line texts",
 }
-_AUTH: Final = ("token_env", "token_env_var", "token_file", "header_env")
+_AUTH: Final = ("token_env", "token_env_var", "token_file", "keyring", "header_env")
 _SECRET = re.compile(r"(?i)authorization|cookie|token|key|secret")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -114,12 +114,8 @@ def _table(value: object) -> Mapping[str, object] | None:
 
 def check_auth(written: Written, at: Sequence[str], auth: Mapping[str, object]) -> None:
     """Raises FormatError unless `auth` names exactly one place where a token is."""
-    shapes = 'write auth = { token_env = "VAR" }, { token_file = "path" } or '
+    shapes = 'write auth = { token_env = "VAR" }, { token_file = "path" }, { keyring = "name" } or '
     shapes += '{ header_env = { Authorization = "VAR" } }'
-    if "keyring" in auth:
-        written.refuse(
-            (*at, "auth"), f"{_named(at)}.auth names a keyring, not in this version yet", shapes
-        )
     for key in auth:
         if key not in _AUTH:
             written.refuse(
