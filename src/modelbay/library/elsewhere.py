@@ -127,14 +127,20 @@ class Elsewhere:
             if index is not None:
                 index.keep_sums(path, sums)
 
-    def note(self, plan: Plan, layout: Layout, lying: Iterable[InPlace]) -> None:
-        """`lying` are the files of `plan` that are in place now."""
+    def note(
+        self, plan: Plan, layout: Layout, lying: Iterable[InPlace], *, as_recorded: bool = False
+    ) -> None:
+        """`lying` are the files of `plan` that are in place now. With `as_recorded` nothing was
+        learnt of them in this run: a model that is noted whole is not looked at again.
+        """
         with self._quietly():
             index = self._writable()
             several = list(lying)
             if index is None or not several:
                 return
             model = _model(plan)
+            if as_recorded and index.holds(model) == len(several):
+                return
             lying_at: dict[str, InPlace] = {one.step.file.path: one for one in several}
             places = ((name, bytes_of(one.step)) for name, one in lying_at.items())
             changed = index.unlike(model, places)

@@ -102,22 +102,22 @@ class Index:
         were noted, or whose bytes nobody read.
         """
         with self._reading():
-            volume, root = self._volumes.find_folder(model.root) or (-1, b"")
-            known = {
-                name: tuple(facts)
-                for name, *facts in self._rows(
-                    MEMBERS,
-                    (
-                        *(volume, root, model.layout, model.ref, model.revision),
-                        *(model.model, model.named),
-                    ),
-                )
-            }
+            known = {name: tuple(facts) for name, *facts in self._members(model)}
             return [
                 (name, path)
                 for name, path in files
                 if (now := self._now(path)) and now != known.get(os.fsencode(name))
             ]
+
+    def holds(self, model: IndexedModel) -> int:
+        """How many files of `model` are noted with bytes that somebody read."""
+        with self._reading():
+            return sum(1 for row in self._members(model) if row[-1])
+
+    def _members(self, model: IndexedModel) -> list[Any]:
+        volume, root = self._volumes.find_folder(model.root) or (-1, b"")
+        at = (volume, root, model.layout, model.ref, model.revision)
+        return self._rows(MEMBERS, (*at, model.model, model.named))
 
     def _now(self, path: Path) -> tuple[int | bytes, ...]:
         """What a row of a file that is as it was would say; empty when it is gone."""

@@ -191,6 +191,11 @@ class Records:
                 # A long record costs more to write, and is written the less often for it.
                 self._write_next = now + max(_WRITE_EVERY, _WRITE_SHARE * (now - began))
 
+    @property
+    def has_read(self) -> bool:
+        """Whether files were read of which no record says so yet."""
+        return bool(self._read)
+
     def has_news(self, record: str, snapshot: Snapshot) -> bool:
         """Whether `write` would say what the disk does not say yet."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,15 +77,8 @@ class Carrier:
         """Adds the plans' rows and starts carrying them; returns at once."""
         for plan, layout in plans:
             self.rows.add(plan, layout)
-        run = Run(
-            self.engine,
-            self.rows,
-            self.locate,
-            list(plans),
-            self.elsewhere,
-            self.at,
-            self.mirrors,
-        )
+        ways = self.elsewhere, self.at, self.mirrors
+        run = Run(self.engine, self.rows, self.locate, list(plans), *ways)
         run.start()
         return run
 
@@ -151,9 +144,10 @@ class Run:
         for thread in self._threads:
             thread.join()
         try:
+            learnt = {id(plan) for plan, layout in self.plans if _has_news(plan, layout)}
             for plan, layout in self.plans:
                 self._finish(plan, layout)
-            self._note_all()
+            self._note_all(learnt)
         finally:
             self._ended = time.monotonic()
             self._finished.set()
@@ -172,8 +166,10 @@ class Run:
             if not (only_kept and isinstance(error, NotWritable)):
                 self._rows.tell(Event("warning", str(plan.snapshot.ref), str(error)))
 
-    def _note_all(self) -> None:
-        """What is in place now is known to the next run, wherever it wants the same bytes."""
+    def _note_all(self, learnt: Container[int]) -> None:
+        """What is in place now is known to the next run, wherever it wants the same bytes.
+        `learnt` are plans, by `id`, of which this run knows more than the records did.
+        """
         if self.elsewhere is None:
             return
         rows: dict[int, dict[str, Row]] = {id(plan): {} for plan, _ in self.plans}
@@ -181,7 +177,8 @@ class Run:
             rows[id(row.plan)][row.name] = row
         for plan, layout in self.plans:
             lying = (_in_place(step, rows[id(plan)].get(step.file.path)) for step in plan.steps)
-            self.elsewhere.note(plan, layout, [one for one in lying if one is not None])
+            in_place = [one for one in lying if one is not None]
+            self.elsewhere.note(plan, layout, in_place, as_recorded=id(plan) not in learnt)
         for note in self.elsewhere.notes():
             self._rows.tell(Event("warning", "index", note))
 
@@ -374,6 +371,10 @@ def _teller(rows: Rows, row: Row) -> Callable[[str], None]:
         rows.tell(Event("waiting", row.name, sentence))
 
     return tell
+
+
+def _has_news(plan: Plan, layout: Layout) -> bool:
+    return len(plan.of(Action.KEEP)) < len(plan.steps) or layout.records(plan.snapshot).has_read
 
 
 def _in_place(step: Step, row: Row | None) -> InPlace | None:
