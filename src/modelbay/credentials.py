@@ -49,6 +49,7 @@ _STANDING: Final[Mapping[str, _Standing]] = {
         "https://huggingface.co",
         hub_file=True,
     ),
+    "civitai": _Standing(("CIVITAI_TOKEN",), "MODELBAY_CIVITAI_ENDPOINT", "https://civitai.com"),
 }
 
 

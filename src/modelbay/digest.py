@@ -13,7 +13,7 @@ from typing import Final, Literal, Self
 from modelbay.errors import FormatError
 from modelbay.text import clean
 
-Algorithm = Literal["sha256", "git-sha1", "sha1", "blake3", "md5", "sha512"]
+Algorithm = Literal["sha256", "git-sha1", "sha1", "blake3", "md5", "sha512", "autov2"]
 
 _HEX_LENGTH: Final[dict[str, int]] = {
     "sha256": 64,
@@ -22,6 +22,7 @@ _HEX_LENGTH: Final[dict[str, int]] = {
     "blake3": 64,
     "md5": 32,
     "sha512": 128,
+    "autov2": 10,
 }
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -30,7 +31,8 @@ _HEX = re.compile(r"[0-9a-f]+")
 class Digest:
     r"""An algorithm and a value in lower-case hex. Equal when both are, whoever said so.
 
-    `git-sha1` is git's blob id: sha1 over `"blob <size>\0"` and the content.
+    `git-sha1` is git's blob id: sha1 over `"blob <size>\0"` and the content. `autov2` is how a
+    sha256 begins: too short to know content by, so it is claimed and never observed.
     """
 
     algorithm: Algorithm
@@ -81,8 +83,12 @@ class Digest:
 
 
 def find(digests: tuple[Digest, ...], algorithm: Algorithm) -> Digest | None:
-    """The digest of that algorithm, if there is one."""
-    return next((digest for digest in digests if digest.algorithm == algorithm), None)
+    """The digest of that algorithm, if there is one, or a sha256 that tells it."""
+    found = next((digest for digest in digests if digest.algorithm == algorithm), None)
+    if found is None and algorithm == "autov2":
+        whole = find(digests, "sha256")
+        return Digest("autov2", whole.hex[:10], whole.observed) if whole else None
+    return found
 
 
 def disagreement(

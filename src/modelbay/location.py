@@ -52,6 +52,8 @@ class Http:
     """What a refusal (status, headers in lower case, start of the body) means to the source."""
     etag: str | None = None
     """The strong validator known beforehand, unquoted."""
+    turned_away: Callable[[str], ModelbayError | None] | None = None
+    """What being redirected to an address means, where it is a refusal: a page to sign in at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class ModelFile:
     """Facts only the file's own source reads again (`blob_id`, `xet`, a file id)."""
     urls: tuple[str, ...] = ()
     """Alternates: addresses of the same bytes, asked in turn when its source's own fails."""
+    danger: str = ""
+    """What its service found in it, for which nobody should have it."""
 
     @property
     def sha256(self) -> Digest | None:
@@ -58,6 +60,8 @@ class Snapshot:
     """Where a person reads about it, and accepts its terms."""
     notes: tuple[str, ...] = ()
     """Sentences for the person: a rename followed, a tag that moved, a warning."""
+    category: str | None = None
+    """The kind of model that its source tells, as a category of folders."""
     fresh: bool = True
     """The source answered in this run (a replayed lock sets False)."""
 

@@ -160,11 +160,13 @@ class Bay:
         *,
         to: Path | None = None,
         category: str | None = None,
+        told: str | None = None,
     ) -> Layout:
         """Where files of `ref` go: `to` a plain folder, else the layout called `name`, else
-        the default of its source. Raises UsageError.
+        the default of its source. In folders it is of the `category`, else of the one that its
+        source `told` (`Snapshot.category`). Raises UsageError.
         """
-        return self._session.layout(name, ref, to=to, category=category)
+        return self._session.layout(name, ref, to=to, category=category, told=told)
 
     def plan(
         self, selection: Selection, layout: Layout, *, replacing: bool = False, model: str = ""

@@ -22,12 +22,13 @@ from modelbay.location import Http
 from modelbay.plan import LADDER, Plan, Way
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import Place
-from modelbay.provision.formats import judge_formats
+from modelbay.provision.formats import judge_danger, judge_formats
 from modelbay.queue import Carrier, MemoryRows, Mirrors, Run
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import Selection
 from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.sources.base import Placed
 from modelbay.sources.loaded import Loaded
 from modelbay.tokens import Tokens
 from modelbay.transfer import Engine, Limits, held_bytes
@@ -143,9 +144,11 @@ class Session:
         *,
         to: Path | None = None,
         category: str | None = None,
+        told: str | None = None,
     ) -> Layout:
         """Where files of `ref` go: `to` a plain folder, else the layout called `name`, else
-        the default of its source. Raises UsageError.
+        the default of its source. In folders it is of the `category`, else of the one that its
+        source `told`. Raises UsageError.
         """
         if to is not None:
             return Dir(to, ways=self._ways)
@@ -153,16 +156,19 @@ class Session:
             raise UsageError(
                 "the layout ollama is not in this version yet", hint="name a folder with --to"
             )
+        if name is None:
+            source = self.sources.get(ref.source)
+            name = source.layout if isinstance(source, Placed) else "dir"
         if category is not None or name == "folders":
-            return self._category_layout(ref, category)
-        if name == "hf-cache" or (name is None and ref.source == "huggingface"):
+            return self._category_layout(ref, category or told)
+        if name == "hf-cache":
             return HfCache.of(self.environ, ways=self._ways)
         return Dir(Path.cwd(), ways=self._ways)
 
     def _category_layout(self, ref: ModelRef, category: str | None) -> Layout:
         if category is None:
             raise UsageError(
-                "the layout folders needs to know what kind of model it is",
+                f"the layout folders needs to know what kind of model {ref} is",
                 hint="name it with --category: checkpoints, lora, vae, …",
             )
         app = application(self.settings.folders)
@@ -195,9 +201,12 @@ class Session:
         """What this disk lacks of `selection`; files in place are hashed. Writes nothing.
 
         With `replacing`, files that are not ours go to the trash instead of blocking. `model`
-        is its id in a lock. Raises PolicyError where the setting `formats` refuses a file.
+        is its id in a lock. Raises PolicyError where the setting `formats` refuses a file, or its
+        own service found it to be harmful.
         """
-        judge_formats(model or str(selection.snapshot.ref), selection.files, self.settings.formats)
+        name = model or str(selection.snapshot.ref)
+        judge_danger(name, selection.files)
+        judge_formats(name, selection.files, self.settings.formats)
         if isinstance(layout, Folders):
             layout = layout.holding(selection.files)
         plan = make_plan(

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("hf-cache", "folders", "ollama", "dir")
 _EPILOG = """\b
-Without --layout, --to or --category: Hub models go to the Hub's cache, anything else to
-the current directory. The first line of the plan says where.
+Without --layout, --to or --category: Hub models go to the Hub's cache, CivitAI's to the
+application's folder for their type, anything else to the current directory. The first line
+of the plan says where.
 
 \b
 Examples:
@@ -51,6 +52,7 @@ Examples:
   modelbay get hf://org/name@main --include '*.safetensors' --exclude 'onnx/'
   modelbay get hf://org/name-GGUF --variant Q4_K_M --to ./models
   modelbay get https://example.com/model.safetensors --to ./models
+  modelbay get civitai://58390
   modelbay get hf://org/name --dry-run --json
 """
 
@@ -159,8 +161,10 @@ def _planned(bay: "Bay", refs: Sequence[ModelRef], wish: Wish) -> tuple[list[Pla
 
 
 def _plan(bay: "Bay", ref: ModelRef, wish: Wish) -> Plan:
-    layout = bay.layout(wish.layout, ref, to=wish.to, category=wish.category)
     snapshot = bay.resolve(ref)
+    layout = bay.layout(
+        wish.layout, snapshot.ref, to=wish.to, category=wish.category, told=snapshot.category
+    )
     selection = bay.select(
         snapshot,
         include=wish.include,

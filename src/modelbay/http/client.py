@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from modelbay import __version__
 from modelbay.errors import (
+    ModelbayError,
     NetworkError,
     RateLimited,
     RedirectRefused,
@@ -69,6 +70,7 @@ class Ask:
     own: Mapping[str, str] = field(default_factory=dict)
     """Ours, and harmless at every hop: Range, If-Range, Accept-Encoding."""
     follow: Literal["all", "none"] = "all"
+    turned_away: Callable[[str], ModelbayError | None] | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -181,6 +183,7 @@ class Client:
             location.credential,
             location.sign if own_origin else None,
             {**own, "Accept-Encoding": "identity"},
+            turned_away=location.turned_away,
         )
         guarded = landed is not None and landed.guarded
         return self._opened(request, self._directly(request, cut), guarded=guarded)
@@ -274,6 +277,8 @@ class Client:
             guarded = guarded or not reply.from_private_host()
             reply.close()
             following = target_of(url, target)
+            if ask.turned_away is not None and (refusal := ask.turned_away(following)):
+                raise refusal
             hops += 1
             if following in seen or hops > MOST_HOPS:
                 raise RedirectRefused(

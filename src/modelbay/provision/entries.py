@@ -14,7 +14,6 @@ from modelbay.safepath import SafeRelPath
 from modelbay.text import clean
 
 _LATER_SCHEMES: Final = {
-    "civitai": "civitai",
     "ollama": "ollama",
     "oci": "oci",
     "mlflow": "mlflow",

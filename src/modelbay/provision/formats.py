@@ -23,6 +23,17 @@ _WHY: Final = {
 }
 
 
+def judge_danger(model: str, files: Iterable[ModelFile]) -> None:
+    """Raises PolicyError naming a file that its own service found to be harmful."""
+    for file in files:
+        if file.danger:
+            raise PolicyError(
+                f"{clean(model)} has {clean(file.path, limit=160)}, of which its service says: "
+                f"{clean(file.danger, limit=300)}",
+                hint="leave it out, and take another file or version of that model",
+            )
+
+
 def judge_formats(model: str, files: Iterable[ModelFile], formats: str) -> None:
     """Raises PolicyError naming the files that the setting `formats` refuses."""
     if formats == "any":

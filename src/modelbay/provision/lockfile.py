@@ -24,6 +24,7 @@ TABLES: Final = (
     *("git", "url", "gdrive", "mock"),
 )
 """The tables of which a model has exactly one."""
+_REVISIONS: Final = (("commit",), ("revision",), ("version-id", "file-id"))
 _TABLE_OF: Final = {"git-lfs": "git", "git-xet": "git", "oci": "ollama"}
 
 
@@ -131,9 +132,17 @@ def sha256_of(file: ModelFile) -> str:
     return digest.hex
 
 
+def _revision_in(table: Mapping[str, str]) -> str | None:
+    """The revision that a source's table names, as the source itself writes it."""
+    for keys in _REVISIONS:
+        if all(key in table for key in keys):
+            return "+".join(table[key] for key in keys)
+    return None
+
+
 def snapshot_of(model: LockedModel, ref: ModelRef) -> Snapshot:
     """The snapshot that a locked model is: its source was not asked (`fresh` is False)."""
-    revision = model.table.get("commit") or model.table.get("revision") or model.tree_hash[7:47]
+    revision = _revision_in(model.table) or model.tree_hash[7:47]
     return Snapshot(
         ref,
         revision,

@@ -67,6 +67,14 @@ class Source(RefForm, Protocol):
 
 
 @runtime_checkable
+class Placed(Protocol):
+    """A source whose models have a usual place; those of any other go to a plain folder."""
+
+    layout: str
+    """The layout that `get` chooses when nobody says: `hf-cache`, `folders`, `ollama`."""
+
+
+@runtime_checkable
 class Mirrored(Protocol):
     """A source whose files other endpoints may have under the same names."""
 

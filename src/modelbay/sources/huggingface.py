@@ -44,6 +44,7 @@ class HuggingFace:
 
     name = "huggingface"
     schemes = (refs.SCHEME,)
+    layout = "hf-cache"
     options: tuple[Option, ...] = (
         Option("repo", "org/name, or datasets/org/name", required=True),
         Option("revision", "branch, tag or commit; the default branch when left out"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbay import files
-from modelbay.digest import disagreement
+from modelbay.digest import disagreement, find
 from modelbay.errors import ModelbayError, UpstreamChanged, WrongBytes
 from modelbay.http import Client
 from modelbay.http.hosts import Patience
@@ -290,8 +290,8 @@ def _seen_whole(order: Order, fetched: Fetched) -> Fetched:
     """`fetched` with every claimed algorithm observed: git's own begins with the size, which
     may have become known only at the end.
     """
-    seen = {digest.algorithm for digest in fetched.digests}
-    unseen = [digest.algorithm for digest in order.digests if digest.algorithm not in seen]
+    claimed = (digest.algorithm for digest in order.digests)
+    unseen = [name for name in claimed if find(fetched.digests, name) is None]
     if not unseen:
         return fetched
     return replace(fetched, digests=(*fetched.digests, *files.hash_file(fetched.part, unseen)))
