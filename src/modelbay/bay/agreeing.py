@@ -65,9 +65,11 @@ def _check_home(model: LockedModel, asked: ModelRef, found: ModelRef) -> None:
 
 
 def _check_name(model: LockedModel, asked: ModelRef, found: ModelRef) -> None:
-    """A name alone may have become `owner/name`, as the Hub answers it; nothing else changes."""
+    """A name alone may have become `owner/name`, as the Hub answers it, and a prefix the folder
+    that it is (`name/`); nothing else changes.
+    """
     wanted, became = asked.name.casefold(), found.name.casefold()
-    completed = "/" not in wanted and became.endswith(f"/{wanted}")
+    completed = ("/" not in wanted and became.endswith(f"/{wanted}")) or became == f"{wanted}/"
     if (wanted != became and not completed) or not _same_home(asked, found):
         raise PolicyError(
             f"{clean(model.id)} asks for {clean(asked)} and is locked to {clean(found)}; the lock "

@@ -173,7 +173,7 @@ class Session:
             )
         app = application(self.settings.folders)
         folder = app.folder(category, ref.name, self.settings.categories)
-        own = None if app.by_publisher else ref.name.rpartition("/")[2]
+        own = None if app.by_publisher else ref.name.rstrip("/").rpartition("/")[2]
         return self._homes.layout(
             self.models_root(app), Mapped(folder, {}), own=own, ways=self._ways, application=app
         )
@@ -248,7 +248,7 @@ class Session:
     def check_token(self, snapshot: Snapshot, file: ModelFile) -> None:
         """Raises CredentialMissing or what the gate says, before anything moves."""
         location = self.sources.locate(snapshot, file)
-        if isinstance(location, Http) and location.credential is None:
+        if isinstance(location, Http) and location.credential is None and location.sign is None:
             variable = self.credentials.variable(snapshot.ref.source, location.url)
             raise CredentialMissing(
                 f"{snapshot.ref} is said to be gated, and there is no token for its host",

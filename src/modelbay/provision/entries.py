@@ -18,7 +18,6 @@ _LATER_SCHEMES: Final = {
     "oci": "oci",
     "mlflow": "mlflow",
     "models": "mlflow",
-    "s3": "s3",
     "git+https": "git-lfs",
     "git+ssh": "git-lfs",
     "git+file": "git-lfs",

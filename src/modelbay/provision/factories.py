@@ -9,7 +9,7 @@ from modelbay.refs import ModelRef
 from modelbay.sources.base import Option
 from modelbay.text import clean
 
-LATER: Final = ("gdrive", "git-lfs", "git-xet", "mlflow", "oci", "ollama", "s3")
+LATER: Final = ("gdrive", "git-lfs", "git-xet", "mlflow", "oci", "ollama")
 """Sources that the format knows and this version may not have."""
 
 

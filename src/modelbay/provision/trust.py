@@ -229,6 +229,7 @@ def _check_ref(one: Checked, text: str) -> None:
     for key, value in raw.options:
         if key == "endpoint":
             one.check_address((), value)
+        one.check_credentials({key: value})
     rest = text.strip().partition(":")[2]
     if _factory(one, raw.scheme):
         if "://" in rest:
