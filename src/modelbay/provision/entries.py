@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from modelbay.errors import FormatError, ModelbayError, UnsafeName
+from modelbay.errors import FormatError, ModelbayError, UnsafeName, UsageError
 from modelbay.provision.checks import checked
 from modelbay.provision.entry import At, Entry, Later
 from modelbay.provision.factories import Sources
@@ -23,6 +23,8 @@ _LATER_SCHEMES: Final = {
     "git+file": "git-lfs",
     "xet": "git-xet",
 }
+_PAGES_ONLY: Final = frozenset({"gdrive"})
+"""Sources whose share links are no addresses of files."""
 
 
 def entries_of(written: Written, sources: Sources) -> Iterator[Entry | Later]:
@@ -75,6 +77,7 @@ def _entry(written: Written, at: At, value: object, sources: Sources) -> Entry |
         )
     named, own = _source_of(written, at, value)
     source, shared = sources.resolved(written, at, named)
+    source = _whose_page(source, {**shared, **own}, sources)
     if source not in sources.known.names:
         return Later(ident, source)
     options = sources.known.options(source)
@@ -82,7 +85,19 @@ def _entry(written: Written, at: At, value: object, sources: Sources) -> Entry |
     keys |= read_keys(written, at, own, options)
     if ref is None:
         _refuse_missing(written, at, keys, source, sources)
+        _refuse_meaningless(written, at, Entry(ident, source, keys), sources)
     return checked(written, at, Entry(ident, source, keys, ref=None if ref is None else str(ref)))
+
+
+def _whose_page(source: str, keys: Mapping[str, Any], sources: Sources) -> str:
+    """`source`, or the one that alone can fetch what the page at its `url` shows."""
+    if source != "url" or not isinstance(keys.get("url"), str):
+        return source
+    try:
+        found = sources.known.parse(keys["url"]).source
+    except ModelbayError:
+        return source
+    return found if found in _PAGES_ONLY else source
 
 
 def _ref(written: Written, at: At, text: str, sources: Sources) -> ModelRef:
@@ -111,6 +126,15 @@ def _source_of(written: Written, at: At, table: Mapping[str, Any]) -> tuple[str,
             'write source = "huggingface", or another source',
         )
     return named, own
+
+
+def _refuse_meaningless(written: Written, at: At, entry: Entry, sources: Sources) -> None:
+    if sources.known.means is None:
+        return
+    try:
+        sources.known.means(entry.source, entry.original)
+    except UsageError as error:
+        raise FormatError(f"{written.where(*at)}: {error}", hint=error.hint) from error
 
 
 def _refuse_missing(

@@ -9,7 +9,7 @@ from modelbay.refs import ModelRef
 from modelbay.sources.base import Option
 from modelbay.text import clean
 
-LATER: Final = ("gdrive", "git-lfs", "git-xet", "mlflow", "oci", "ollama")
+LATER: Final = ("git-lfs", "git-xet", "mlflow", "oci", "ollama")
 """Sources that the format knows and this version may not have."""
 
 
@@ -22,6 +22,8 @@ class Known:
     parse: Callable[[str], ModelRef]
     factories: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those of the settings; a file's own come before them."""
+    means: Callable[[str, Mapping[str, object]], ModelRef] | None = None
+    """What keys mean to the source of that name. Raises UsageError where they mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ TABLES: Final = (
 )
 """The tables of which a model has exactly one."""
 _REVISIONS: Final = (("commit",), ("revision",), ("version-id", "file-id"))
+FILE_FACTS: Final = ("file-id", "resource-key")
+"""What only a file's own source reads again, where its table cannot say it for every file."""
 _TABLE_OF: Final = {"git-lfs": "git", "git-xet": "git", "oci": "ollama"}
 
 

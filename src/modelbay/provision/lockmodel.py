@@ -6,7 +6,14 @@ from typing import Final, cast
 from modelbay.digest import Algorithm, Digest
 from modelbay.errors import FormatError, ModelbayError, RefError, UnsafeName
 from modelbay.library import folders
-from modelbay.provision.lockfile import TABLES, LockedArchive, LockedModel, Place, table_of
+from modelbay.provision.lockfile import (
+    FILE_FACTS,
+    TABLES,
+    LockedArchive,
+    LockedModel,
+    Place,
+    table_of,
+)
 from modelbay.provision.lockrow import Row, shown
 from modelbay.refs import check_address
 from modelbay.safepath import SafeRelPath, refuse_clashes
@@ -196,7 +203,8 @@ def _file(row: Row, *, lfs: bool) -> tuple[ModelFile, Mapping[str, object]]:
         key = {UnsafeName: "path", RefError: "urls"}.get(type(error), "hashes")
         row.fail(key, error)
     more = {"hashes": hashes} if hashes else {}
-    return ModelFile(name, size, digests, lfs, urls=urls), more
+    extra = {key: row.text(key) for key in FILE_FACTS if row.has(key)}
+    return ModelFile(name, size, digests, lfs, extra=extra, urls=urls), more
 
 
 def _hex(value: object) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from modelbay.provision.canonical import key_of, toml
 from modelbay.provision.lockfile import (
+    FILE_FACTS,
     VERSION,
     Lock,
     LockedModel,
@@ -82,6 +83,7 @@ def _file(model: LockedModel, file: ModelFile) -> dict[str, object]:
         **fetched,
         "lfs": True if file.lfs else None,
         "from": model.members.get(file.path),
+        **{key: file.extra[key] for key in FILE_FACTS if key in file.extra},
         "urls": urls,
     }
 
