@@ -1,6 +1,6 @@
 """`make bench`: modelbay beside its peers, in one run, in turn, over TLS on loopback.
 
-run.py [--only large|small|memory|startup|library]... [--rounds N] [--size MIB] [--files N]
+run.py [--only large|small|memory|startup|library|contract]... [--rounds N] [--size MIB] [--files N]
        [--disk DIR] [--shm DIR] [--peers-only] [--json FILE]
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import races
+from contract import unchanged
 from library import growth
 from measure import BenchFailed, Cost, in_turn, middle, run_once
 from peers import Peers, beside_python, find_peers
@@ -25,7 +26,7 @@ from report import Figure, costs_as_json, print_costs, print_figures
 from server import EIGHT, MIB, serving
 from startup import needless_modules, starts
 
-PARTS = ("startup", "library", "large", "small", "memory")
+PARTS = ("startup", "library", "contract", "large", "small", "memory")
 STARTS = 10
 OUT = Path(__file__).parent / "out"
 
@@ -152,7 +153,9 @@ def _run_parts(bench: Bench, media: dict[str, Path], served: Path) -> None:
     start = bench.startup(first) if {"startup", "large"} & only else 0.0
     if "library" in only and bench.modelbay:
         bench.figures += growth(sys.executable, first)
-    if only <= {"startup", "library"}:
+    if "contract" in only and bench.modelbay:
+        bench.figures += unchanged(sys.executable, bench.modelbay, first)
+    if only <= {"startup", "library", "contract"}:
         return
     with serving(bench.peers, served, mebibytes=options.size, small_files=options.files) as server:
         for medium, folder in media.items():
