@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "prune": "Take away what nobody needs: partials, wrong bytes, stale locks.",
     "why": "Tell who needs a file, and where it came from.",
     "outdated": "Ask the sources whether they have something newer.",
+    "token": "Keep tokens in the OS keyring: set, ls, rm, test.",
     "config": "Show or change settings; comments in config.toml stay.",
     "adopt": "Find and index the models that this machine already holds.",
     "verify": "Read every file again, name what is damaged, and mend it.",

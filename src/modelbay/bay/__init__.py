@@ -30,6 +30,7 @@ from modelbay.bay.library import Library
 from modelbay.bay.locking import Draft
 from modelbay.bay.session import Session
 from modelbay.bay.syncing import Syncing
+from modelbay.bay.tokens import TokenStore
 from modelbay.config import Settings, read_settings
 from modelbay.errors import ModelbayError, NoSearch
 from modelbay.http import Delay
@@ -98,6 +99,11 @@ class Bay:
     def library(self) -> Library:
         """What this machine holds: listing, removing, the trash, pruning."""
         return Library(self._session)
+
+    @property
+    def tokens(self) -> TokenStore:
+        """The tokens in the keyring: storing, listing, removing, asking whose they are."""
+        return TokenStore(self._session)
 
     @property
     def limits(self) -> Limits:

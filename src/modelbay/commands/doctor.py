@@ -18,15 +18,17 @@ import click
 from modelbay import __version__, files, paths
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
-from modelbay.errors import ModelbayError
+from modelbay.errors import KeyringTrouble, ModelbayError
 from modelbay.output.exits import exit_code, worst
 from modelbay.output.face import Face
 from modelbay.output.words import Words
 from modelbay.text import clean
+from modelbay.tokens import Tokens
 
 State = Literal["ok", "note", "fail"]
 CONNECT_SECONDS = 5.0
 PUBLIC_HUB = "https://huggingface.co"
+_SET_HINT = "set HF_TOKEN, or `modelbay token set huggingface`"
 _PACKAGES = ("httpx2", "huggingface_hub", "hf-xet", "textual", "click", "rich", "keyring", "blake3")
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 _BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -80,7 +82,9 @@ def _checks(face: Face, words: Words) -> Iterator[Check]:
     yield _folder("workspace", workspace, words)
     yield _folder("hub cache", paths.hub_cache(environ), words)
     yield from _endpoints(settings, proxied=any(map(environ.get, _proxy_names())))
-    yield _token(environ, settings)
+    tokens = Tokens(environ, offline=settings.offline)
+    yield _keyring(tokens)
+    yield _token(environ, settings, tokens)
     yield _variables("proxies", _PROXIES, environ)
     yield _variables("CA bundle", _BUNDLES, environ, otherwise="the system's own")
     yield _terminal(face)
@@ -161,16 +165,31 @@ def _reach(endpoint: tuple[str, str]) -> Check:
     return Check(subject, "ok", f"{named} answers in {(time.monotonic() - begun) * 1000:.0f} ms")
 
 
-def _token(environ: Mapping[str, str], settings: Settings) -> Check:
+def _keyring(tokens: Tokens) -> Check:
+    """Asked for its state only: nothing is unlocked."""
+    if tokens.offline:
+        return Check("keyring", "note", "not asked: offline")
+    try:
+        keyring = tokens.keyring()
+        state = keyring.state()
+    except KeyringTrouble as error:
+        return Check("keyring", "note", clean(error), hint=clean(error.hint))
+    stored = f"{len(tokens.known())} stored by modelbay"
+    said = ", ".join(part for part in (keyring.name, state, stored) if part)
+    return Check("keyring", "note" if state == "locked" else "ok", said)
+
+
+def _token(environ: Mapping[str, str], settings: Settings, tokens: Tokens) -> Check:
     endpoint = settings.endpoints.get("huggingface", PUBLIC_HUB)
     try:
-        found = Credentials(environ, named=[endpoint]).find("huggingface", endpoint)
+        credentials = Credentials(environ, named=[endpoint], tokens=tokens)
+        found = credentials.find("huggingface", endpoint)
     except ModelbayError as error:
         return Check(
             "Hub token", "fail", clean(error), hint=clean(error.hint), code=exit_code(error)
         )
     if found is None:
-        return Check("Hub token", "note", "none: public models only", hint="set HF_TOKEN")
+        return Check("Hub token", "note", "none: public models only", hint=_SET_HINT)
     bound = ", ".join(sorted(clean(origin) for origin in found.origins))
     return Check("Hub token", "ok", f"from {clean(found.label)}, sent to {bound} only")
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from modelbay.credentials import Credentials
 from modelbay.http import Client
-from modelbay.location import Location
+from modelbay.location import Credential, Location
 from modelbay.refs import ModelRef, RefForm
 from modelbay.snapshot import Hit, ModelFile, Query, Snapshot
 
@@ -72,6 +72,29 @@ class Placed(Protocol):
 
     layout: str
     """The layout that `get` chooses when nobody says: `hf-cache`, `folders`, `ollama`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose a token is, in the words of its service."""
+
+    name: str
+    token: str = ""
+    """What its owner called the token."""
+    role: str = ""
+    """What it may do: `read`, `write`."""
+    organisations: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Identifying(Protocol):
+    """A source whose service tells whose a token is."""
+
+    def account(self, url: str, credential: Credential) -> Account | None:
+        """Whose `credential` is at `url`; None where that service does not tell. Raises
+        CredentialRefused, NetworkError.
+        """
+        ...
 
 
 @runtime_checkable

@@ -9,13 +9,14 @@ from urllib.parse import quote
 from modelbay.digest import Digest
 from modelbay.errors import FormatError, ModelbayError, UsageError
 from modelbay.http import Answer
-from modelbay.location import Http
+from modelbay.location import Credential, Http
 from modelbay.refs import ModelRef, RawRef
 from modelbay.safepath import SafeRelPath, refuse_clashes
 from modelbay.snapshot import Hit, Licence, ModelFile, Query, Snapshot
 from modelbay.sources import huggingface_refs as refs
-from modelbay.sources.base import Means, Option
+from modelbay.sources.base import Account, Means, Option
 from modelbay.sources.huggingface_errors import (
+    account_refused,
     disabled,
     explained,
     file_refused,
@@ -148,6 +149,16 @@ class HuggingFace:
         credential = self._means.credentials.find(self.name, there.endpoint, auth={})
         url = there.file_url(commit, file.extra.get("path", file.path))
         return Http(url, credential=credential)
+
+    def account(self, url: str, credential: Credential) -> Account | None:
+        endpoint = refs.normal_endpoint(url)
+        try:
+            whose = Hub(self._means.client, endpoint, credential).whoami()
+        except Refusal as refusal:
+            if refusal.status in _NO_SUCH_ROUTE:
+                return None
+            raise account_refused(refusal, endpoint, credential) from refusal
+        return Account(whose.name, whose.token, whose.role, whose.organisations)
 
     def _pass_gate(self, repo: Repo) -> None:
         """Asks once per repository: whoever may read one file may read them all."""

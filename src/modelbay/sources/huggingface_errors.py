@@ -16,6 +16,7 @@ from modelbay.errors import (
     ServerTrouble,
 )
 from modelbay.http import Answer
+from modelbay.location import Credential
 from modelbay.text import clean
 from modelbay.wire.hub import Hub, Refusal, Repo, refusal_of
 
@@ -78,6 +79,21 @@ def gated(repo: Repo, hub: Hub, variable: str) -> ModelbayError:
         f"{repo.id} is gated, and the token from {hub.credential.label} has no access to it",
         hint=f"ask for access at {repo.page} with the account of that token; "
         f"another token goes into {variable}",
+    )
+
+
+def account_refused(refusal: Refusal, endpoint: str, credential: Credential) -> ModelbayError:
+    """Why the Hub did not say whose a token is."""
+    host = clean(urlsplit(endpoint).netloc, limit=200)
+    if refusal.status in {401, 403}:
+        return CredentialRefused(
+            f"{host} does not know the token from {credential.label}",
+            hint=f"make a new one at {endpoint}/settings/tokens, then "
+            "`modelbay token set huggingface`",
+        )
+    return ServerTrouble(
+        f"{host} answered {refusal.status} when it was asked whose a token is",
+        hint="check the endpoint's address",
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from modelbay import sources
 from modelbay.credentials import Credentials
-from modelbay.errors import UsageError
+from modelbay.errors import AccessError, NotFound, UsageError
 from modelbay.http import Client
 from modelbay.location import Location, Other
 from modelbay.refs import ModelRef, parse
@@ -62,10 +62,15 @@ class Loaded:
     def resolve(self, ref: ModelRef) -> Snapshot:
         """What `ref` means now. Raises NotFound, AccessError, NetworkError, UnsafeName."""
         own = self._own.get(str(ref))
-        snapshot = (own or self.get(ref.source)).resolve(ref)
+        try:
+            snapshot = (own or self.get(ref.source)).resolve(ref)
+        except (AccessError, NotFound) as error:
+            # A token that the keyring did not give may be why.
+            error.hint = "; ".join(filter(None, [*self._means.credentials.troubles(), error.hint]))
+            raise
         if own is not None:
             self._own[str(snapshot.ref)] = own
-        return snapshot
+        return replace(snapshot, notes=(*snapshot.notes, *self._means.credentials.troubles()))
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
         """Where a file can be had, whichever source has it in the end."""

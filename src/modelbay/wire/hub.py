@@ -20,11 +20,13 @@ from modelbay.wire.hub_answers import (
     Found,
     RepoFacts,
     Row,
+    WhoAmI,
     items,
     read_facts,
     read_found,
     read_refs,
     read_row,
+    read_whoami,
     table,
 )
 
@@ -111,6 +113,11 @@ class Hub:
     def check_access(self, repo: Repo) -> None:
         """Asks whether the credential may download. Raises Refusal when it may not."""
         self._get(f"{repo.api}/auth-check")
+
+    def whoami(self) -> WhoAmI:
+        """Whose the credential is. Asked rarely: its rate limit is low. Raises Refusal."""
+        url = f"{self.endpoint}/api/whoami-v2"
+        return read_whoami(self._get(url).json(), f"the account of {_host(url)}")
 
     def search(self, type_: RepoType, params: Sequence[tuple[str, str]]) -> Iterator[Found]:
         """Rows as pages come; the next page is asked for when its first row is wanted."""

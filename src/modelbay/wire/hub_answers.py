@@ -60,6 +60,36 @@ def is_commit(text: str) -> bool:
     return _COMMIT.fullmatch(text) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """Whose a token is; what the Hub left out is empty."""
+
+    name: str
+    token: str
+    role: str
+    organisations: tuple[str, ...]
+
+
+def read_whoami(body: object, where: str) -> WhoAmI:
+    row = table(body, where)
+    auth = row.get("auth")
+    token = auth.get("accessToken") if isinstance(auth, dict) else None
+    token = token if isinstance(token, dict) else {}
+    orgs = row.get("orgs")
+    rows = orgs if isinstance(orgs, list) else []
+    named = [org.get("name") for org in rows if isinstance(org, dict)]
+    return WhoAmI(
+        name=_text(row, "name", where),
+        token=_told(token.get("displayName")),
+        role=_told(token.get("role")),
+        organisations=tuple(name for name in named if isinstance(name, str)),
+    )
+
+
+def _told(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def read_facts(body: object, where: str) -> RepoFacts:
     row = table(body, where)
     sha = _text(row, "sha", where)
