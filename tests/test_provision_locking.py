@@ -247,7 +247,7 @@ def test_a_source_of_a_later_version_stops_the_lock_before_anything_is_asked(
     hub: Hub, tmp_path: Path
 ):
     before = len(hub.log)
-    refused(UsageError, hub, tmp_path, f'{TINY}[models.lora]\na = "civitai://58390"\n')
+    refused(UsageError, hub, tmp_path, f'{TINY}[models.llm]\na = "xet://host/a"\n')
 
     assert len(hub.log) == before
 

@@ -35,6 +35,7 @@ from modelbay.provision.making import (
     check_gate,
     check_unchanged,
     locked,
+    misplaced,
     refuse_one_target,
     unlike_pin,
     wanted,
@@ -94,6 +95,7 @@ def known(session: Session) -> Known:
         lambda name: session.sources.get(name).options,
         session.sources.parse,
         session.settings.sources,
+        session.sources.ref_of,
     )
 
 
@@ -228,6 +230,7 @@ class _Drafting:
     def resolved(self, entry: Entry) -> Wanted:
         ref = self.ref_of(entry)
         snapshot = noted(self.session, self.session.sources.resolve(ref), entry.auth)
+        snapshot = misplaced(entry, snapshot)
         policies = self.provision.license_allow, self.session.settings.license_allow
         judge(entry.id, snapshot.licence, *policies)
         found = wanted(

@@ -56,6 +56,16 @@ def wanted(
     return Wanted(entry, selection, place, names, frozenset(unknown))
 
 
+def misplaced(entry: Entry, snapshot: Snapshot) -> Snapshot:
+    """`snapshot` with a note, where its source tells another category than `entry` does."""
+    if entry.layout != "folders" or snapshot.category is None:
+        return snapshot
+    if folders.canonical(entry.category) == folders.canonical(snapshot.category):
+        return snapshot
+    note = f"its source says that it belongs to {snapshot.category}, not {clean(entry.category)}"
+    return replace(snapshot, notes=(*snapshot.notes, note))
+
+
 def _chosen(entry: Entry, snapshot: Snapshot, path: str | None) -> Selection:
     """Files that are listed are meant exactly; globs and the variant choose among them."""
     keys = entry.keys
