@@ -78,6 +78,11 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     return hub_home(environ) / "hub"
 
 
+def ollama_models(environ: Mapping[str, str]) -> Path:
+    """Ollama's store, as its own programs find it."""
+    return expand(environ.get("OLLAMA_MODELS") or "~/.ollama/models", environ).absolute()
+
+
 def workspace(
     environ: Mapping[str, str], *, asked: Path | None = None, setting: Path | None = None
 ) -> Path:

@@ -21,6 +21,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
 _SECRET_KEYS = re.compile(
     r"(?i)^(token|access_token|api_?key|sig|signature|policy|key-pair-id|x-amz-.*|x-goog-.*)$"
 )
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""A revision of registries, which stands as it is written everywhere else."""
 HINT_CREDENTIAL: Final = (
     "take the credential out of the ref: put it in the environment (HF_TOKEN, "
     "MODELBAY_TOKEN_<HOST>) or a token file (<VAR>_FILE)"
@@ -45,7 +47,9 @@ class ModelRef:
     def __str__(self) -> str:
         text = f"{self.scheme}://{self.name}"
         if self.revision is not None:
-            text += "@" + encode(self.revision)
+            text += "@" + (
+                self.revision if _DIGEST.fullmatch(self.revision) else encode(self.revision)
+            )
         if self.path is not None:
             text += "/" + "/".join(encode(part) for part in self.path.split("/"))
         if self.options:
@@ -61,6 +65,8 @@ class ModelRef:
     def address(self) -> str | None:
         """The web address that the ref itself writes: its endpoint, or all of it but `url:`."""
         scheme = self.scheme.rpartition(":")[2]
+        if scheme in {"ollama", "oci"}:
+            return self.option("endpoint") or f"https://{self.name.partition('/')[0]}"
         return self.option("endpoint") or (
             f"{scheme}://{self.name}" if scheme in {"http", "https"} else None
         )

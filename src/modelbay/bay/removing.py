@@ -14,6 +14,7 @@ from modelbay.files import Usage, usage
 from modelbay.library.hf_cache import repo_folder_name
 from modelbay.library.hub_removal import of_revision, revisions
 from modelbay.library.index import IndexedFile, IndexedModel
+from modelbay.library.ollama_removal import of_store
 from modelbay.library.records import Record, records_in
 from modelbay.library.removal import Removal, Removed, carry_out, recorded
 from modelbay.library.trash import Trash
@@ -192,6 +193,8 @@ def _of_model(session: Session, model: IndexedModel, ref: ModelRef | None) -> Re
     others = _files_of_others(session, base, model)
     own = session.parse(record.ref)
     inside = path if path is None or own.path is None else None
+    if model.layout == "ollama":
+        return of_store(base, record, own, path=inside)
     return recorded(
         base,
         record,

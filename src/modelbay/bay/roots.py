@@ -59,6 +59,7 @@ def _indexed(session: Session) -> Iterator[Root]:
 def _usual(session: Session) -> Iterator[Root]:
     for repo in repos(session):
         yield Root(repo, "hf-cache")
+    yield Root(paths.ollama_models(session.environ).resolve(), "ollama")
     for name in NAMES:
         app = application(name)
         top = session.models_root(app).resolve()

@@ -17,6 +17,7 @@ from modelbay.library.elsewhere import Elsewhere
 from modelbay.library.folders import NAMES, Application, Mapped, application
 from modelbay.library.folders_layout import Folders, Homes
 from modelbay.library.hf_cache import HfCache
+from modelbay.library.ollama_layout import OllamaStore
 from modelbay.library.trash import expire, with_trash
 from modelbay.location import Http
 from modelbay.plan import LADDER, Plan, Way
@@ -81,6 +82,7 @@ class Session:
         self.sources = Loaded(self.client, self.credentials, settings.endpoints)
         self._layouts: dict[tuple[str, Path, str], Layout] = {}
         self._homes = Homes()
+        self._store: OllamaStore | None = None
         self._ways = _WAYS.get(settings.links, LADDER)
         self.elsewhere = Elsewhere(
             lambda: paths.state_dir(environ) / "library.db", self._standard_homes
@@ -119,9 +121,14 @@ class Session:
 
     def _standard_homes(self) -> Iterator["IndexedHome"]:
         """Where records of ours lie if nobody named another place."""
-        from modelbay.library.index_homes import homes_in_cache, homes_of_application
+        from modelbay.library.index_homes import (
+            home_in_store,
+            homes_in_cache,
+            homes_of_application,
+        )
 
         yield from homes_in_cache(paths.hub_cache(self.environ))
+        yield from home_in_store(paths.ollama_models(self.environ))
         for app in map(application, NAMES):
             folders = app.categories.values()
             yield from homes_of_application(self.workspace / app.root, app.name, folders)
@@ -152,18 +159,22 @@ class Session:
         """
         if to is not None:
             return Dir(to, ways=self._ways)
-        if name == "ollama":
-            raise UsageError(
-                "the layout ollama is not in this version yet", hint="name a folder with --to"
-            )
-        if name is None:
+        if name is None and ref.scheme != "oci":
             source = self.sources.get(ref.source)
             name = source.layout if isinstance(source, Placed) else "dir"
         if category is not None or name == "folders":
             return self._category_layout(ref, category or told)
         if name == "hf-cache":
             return HfCache.of(self.environ, ways=self._ways)
+        if name == "ollama":
+            return self._ollama_store()
         return Dir(Path.cwd(), ways=self._ways)
+
+    def _ollama_store(self) -> OllamaStore:
+        """One for all models: what one of them brought, the next can link."""
+        if self._store is None:
+            self._store = OllamaStore(paths.ollama_models(self.environ), ways=self._ways)
+        return self._store
 
     def _category_layout(self, ref: ModelRef, category: str | None) -> Layout:
         if category is None:
@@ -173,7 +184,8 @@ class Session:
             )
         app = application(self.settings.folders)
         folder = app.folder(category, ref.name, self.settings.categories)
-        own = None if app.by_publisher else ref.name.rstrip("/").rpartition("/")[2]
+        last = ref.name.rstrip("/").rpartition("/")[2].replace(":", "-")
+        own = None if app.by_publisher else last
         return self._homes.layout(
             self.models_root(app), Mapped(folder, {}), own=own, ways=self._ways, application=app
         )
@@ -182,6 +194,8 @@ class Session:
         """The layout that a lock names. Raises FormatError, UnsafeName."""
         if place.layout == "hf-cache":
             return HfCache.of(self.environ, ways=self._ways)
+        if place.layout == "ollama":
+            return self._ollama_store()
         if place.layout == "folders":
             app = application(place.folders or "")
             where = Mapped(place.dir or "", names)
@@ -209,6 +223,8 @@ class Session:
         judge_formats(name, selection.files, self.settings.formats)
         if isinstance(layout, Folders):
             layout = layout.holding(selection.files)
+        if isinstance(layout, OllamaStore):
+            layout.check(selection)
         plan = make_plan(
             selection, layout, held=held_bytes, replace=replacing, elsewhere=self.elsewhere
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from modelbay.bay.session import Session
 from modelbay.errors import ModelbayError
 from modelbay.library.hub_removal import Revision, of_revision, revisions
+from modelbay.library.ollama_removal import of_store
 from modelbay.library.records import Record, records_in
 from modelbay.library.removal import Removal, Removed, carry_out, recorded
 from modelbay.library.trash import Trash
@@ -40,7 +41,9 @@ def _records(
 ) -> Iterator[Removal]:
     for record in records_in(base):
         ref = _ref(session, record)
-        if ref is not None:
+        if ref is not None and layout == "ollama":
+            yield of_store(base, record, ref, needed=lambda path: is_wanted(path) * "this lock")
+        elif ref is not None:
             yield recorded(
                 base,
                 record,

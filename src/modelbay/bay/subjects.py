@@ -14,6 +14,7 @@ from modelbay.library.dir import Dir
 from modelbay.library.hf_cache import HfCache
 from modelbay.library.home import NAME
 from modelbay.library.index_rows import IndexedFile, IndexedModel
+from modelbay.library.ollama_layout import stored_name
 from modelbay.library.records import Known, Record, records_in
 from modelbay.provision import read_lock, snapshot_of
 from modelbay.refs import ModelRef
@@ -300,4 +301,4 @@ def _origin(session: Session, recorded: Recorded, layout: str) -> Origin:
         )
     if in_cache:
         return Origin(snapshot, file, HfCache(base.parent, symlinks=etag is not None))
-    return Origin(snapshot, file, Dir(base, names={name: SafeRelPath.parse(known.file)}))
+    return Origin(snapshot, file, Dir(base, names={name: stored_name(known.file)}))

@@ -20,6 +20,11 @@ def homes_in_cache(cache: Path) -> Iterator[IndexedHome]:
                 yield IndexedHome(Path(entry.path).resolve(), "hf-cache")
 
 
+def home_in_store(store: Path) -> list[IndexedHome]:
+    """Ollama's store, where modelbay put something into it."""
+    return [IndexedHome(store.resolve(), "ollama")] if holds_home(store) else []
+
+
 def homes_of_application(root: Path, application: str, folders: Iterable[str]) -> list[IndexedHome]:
     """The models' folder `root` of an application, and the one around it where one of its
     `folders` lies beside.

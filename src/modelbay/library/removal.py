@@ -25,6 +25,7 @@ from modelbay.files import (
 )
 from modelbay.library.dir import stands_at
 from modelbay.library.home import NAME, part_key
+from modelbay.library.ollama_layout import stored_name
 from modelbay.library.records import Known, Record, read_record, records_in, write_record
 from modelbay.library.trash import Trash
 from modelbay.plan import Action, Plan, Step
@@ -225,7 +226,7 @@ def _rows(record: Record) -> Iterator[Known]:
     """Its files, without names that no layout of ours makes."""
     for row in record.files:
         with suppress(UnsafeName):
-            SafeRelPath.parse(row.file)
+            stored_name(row.file)
             SafeRelPath.parse(row.path)
             yield row
 

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from modelbay.errors import FormatError, RefError, UnsafeName
 from modelbay.provision.entry import At, Entry
 from modelbay.provision.keys import (
-    LATER_LAYOUTS,
     LAYOUTS,
     check_auth,
     check_headers,
@@ -24,10 +23,10 @@ def checked(written: Written, at: At, entry: Entry) -> Entry:
     """`entry` with its layout and its pin. Raises FormatError for what cannot be."""
     layout = str(entry.keys.get("layout", "folders"))
     if layout not in LAYOUTS:
-        later = "is not in this version yet" if layout in LATER_LAYOUTS else "nobody knows"
         written.refuse(
             (*at, "layout"),
-            f"{clean('.'.join(at))} asks for the layout {clean(layout, limit=80)!r}, which {later}",
+            f"{clean('.'.join(at))} asks for the layout {clean(layout, limit=80)!r}, which nobody "
+            "knows",
             meant(layout, LAYOUTS, "write one of " + ", ".join(LAYOUTS)),
         )
     if "auth" in entry.keys:
@@ -57,7 +56,7 @@ def _check_urls(written: Written, at: At, entry: Entry) -> None:
 def _check_names(written: Written, at: At, entry: Entry, layout: str) -> None:
     for key, read, allowed in (
         ("dir", SafeRelPath.parse, layout == "dir"),
-        ("filename", SafeRelPath.component, layout != "hf-cache"),
+        ("filename", SafeRelPath.component, layout not in {"hf-cache", "ollama"}),
     ):
         value = entry.keys.get(key)
         if value is None:

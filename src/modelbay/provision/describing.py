@@ -11,7 +11,7 @@ from modelbay.errors import UnsafeName
 from modelbay.library.folders import Application, canonical
 from modelbay.safepath import SafeRelPath
 
-_LABELS: Final = {"hf-cache": "models", "dir": "models"}
+_LABELS: Final = {"hf-cache": "models", "ollama": "llm", "dir": "models"}
 """Category words for layouts in which a category is only a label."""
 
 
@@ -54,8 +54,8 @@ class Described:
 def keys_of_place(lying: Lying, workspace: Path) -> dict[str, object]:
     """`layout`, `dir` and `filename` that an entry needs so that its files lie as these do."""
     keys: dict[str, object] = {}
-    if lying.layout == "hf-cache":
-        return {"layout": "hf-cache"}
+    if lying.layout in {"hf-cache", "ollama"}:
+        return {"layout": lying.layout}
     if lying.layout == "dir":
         keys["layout"] = "dir"
         keys["dir"] = dir_below(lying.root, workspace) or f"models/{plain_name(lying.name)}"

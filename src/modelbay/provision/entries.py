@@ -14,8 +14,6 @@ from modelbay.safepath import SafeRelPath
 from modelbay.text import clean
 
 _LATER_SCHEMES: Final = {
-    "ollama": "ollama",
-    "oci": "oci",
     "mlflow": "mlflow",
     "models": "mlflow",
     "git+https": "git-lfs",

@@ -9,10 +9,9 @@ from modelbay.provision.reading import Written, meant
 from modelbay.sources.base import Option
 from modelbay.text import clean
 
-LAYOUTS: Final = ("folders", "hf-cache", "dir")
-LATER_LAYOUTS: Final = ("ollama",)
+LAYOUTS: Final = ("folders", "hf-cache", "ollama", "dir")
 COMMON: Final = (
-    Option("layout", "folders, hf-cache or dir"),
+    Option("layout", "folders, hf-cache, ollama or dir"),
     Option("dir", "the folder below the workspace, with layout = dir"),
     Option("filename", "the name the one file gets here"),
     Option("hash", "what the bytes must be: sha256:<hex> or sha256-<base64>"),

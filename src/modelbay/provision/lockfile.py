@@ -24,7 +24,7 @@ TABLES: Final = (
     *("git", "url", "gdrive", "mock"),
 )
 """The tables of which a model has exactly one."""
-_REVISIONS: Final = (("commit",), ("revision",), ("version-id", "file-id"))
+_REVISIONS: Final = (("commit",), ("revision",), ("version-id", "file-id"), ("manifest-digest",))
 FILE_FACTS: Final = ("file-id", "resource-key")
 """What only a file's own source reads again, where its table cannot say it for every file."""
 _TABLE_OF: Final = {"git-lfs": "git", "git-xet": "git", "oci": "ollama"}

@@ -132,7 +132,7 @@ def _place(row: Row, model: Row) -> Place:
                 )
         elif place.layout == "dir":
             folders.checked(place.dir or "")
-        elif place.layout != "hf-cache":
+        elif place.layout not in {"hf-cache", "ollama"}:
             row.refuse(
                 "layout",
                 f"is {clean(place.layout, limit=80)!r}, which is not in this version",

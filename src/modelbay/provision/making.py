@@ -107,6 +107,8 @@ def placed(
     """
     if entry.layout == "hf-cache":
         return Place("hf-cache", ref=ref.revision or "main"), {}
+    if entry.layout == "ollama":
+        return Place("ollama"), {}
     if entry.layout == "dir":
         named = entry.filename is not None
         at = folders.mapped(entry.dir or "", entry.id, chosen, entry.filename, own=False)

@@ -135,7 +135,9 @@ class Checked:
             return
         owner, public = CACHES[str(layout)]
         allowed = {public, self.trusting.origin(owner)}
-        if source != owner or (address and address.rstrip("/").lower() not in allowed):
+        asked = address.rstrip("/").lower()
+        asked = asked if "://" in asked or not asked else f"https://{asked}"
+        if source != owner or (asked and asked not in allowed):
             self.refuse(
                 ("layout",),
                 f"would put what another place gives into the {layout} under a name of "
@@ -238,7 +240,7 @@ def _check_ref(one: Checked, text: str) -> None:
         one.check_address((), text.strip())
     elif raw.scheme == "url":
         one.check_address((), rest)
-    elif raw.scheme in _WITH_HOST and raw.slashes:
+    elif raw.scheme in _WITH_HOST and (raw.slashes or raw.body.count("/") > 1):
         one.check_address((), raw.body)
     elif raw.scheme not in _WITHOUT_HOST | _WITH_HOST:
         one.refuse(

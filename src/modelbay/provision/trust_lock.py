@@ -61,6 +61,12 @@ def _check_model(one: Checked, row: Mapping[str, Any]) -> None:
         one.spoil((), f"is locked to the commit {clean(commit, limit=80)!r}", _AGAIN)
     home = next((str(table[key]) for key in _HOMES if key in table), "")
     one.check_cache(place.get("layout"), source, home)
+    if place.get("layout") == "ollama":
+        one.refuse(
+            (),
+            "says what a tag of Ollama's registry stands for, and goes into Ollama's store",
+            "sync its provision file instead: the registry is asked then",
+        )
     _check_place(one, row, original, place)
     _check_files(one, row, home or one.trusting.origin(source))
 
