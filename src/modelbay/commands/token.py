@@ -52,11 +52,12 @@ class _Actions(click.Group):
 
 
 @click.group(name="token", cls=_Actions, epilog=_EPILOG, invoke_without_command=True)
+@_JSON
 @click.pass_context
-def command(context: click.Context) -> int:
-    """Keep tokens in the OS keyring: set, ls, rm, test."""
+def command(context: click.Context, *, as_json: bool) -> int:
+    """Keep tokens in the OS keyring: set, ls, rm, test. Without an action they are listed."""
     if context.invoked_subcommand is None:
-        return int(context.invoke(ls) or 0)
+        return int(context.invoke(ls, as_json=as_json) or 0)
     return 0
 
 
