@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = {
     "textual", "rich", "httpx2", "httpcore2", "huggingface_hub", "keyring", "tomlkit", "platformdirs",
-    "boto3", "blake3", "humanize", "asyncio", "ssl", "sqlite3",
+    "boto3", "botocore", "blake3", "humanize", "asyncio", "ssl", "sqlite3",
 }  # fmt: skip
 SOURCES = {"huggingface", "url", "mock", "civitai", "ollama", "s3"}
 LOADED = """

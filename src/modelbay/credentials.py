@@ -100,6 +100,11 @@ class Credentials:
         """What the entry itself names; empty without."""
         return self._auth or {}
 
+    @property
+    def chosen_by_others(self) -> bool:
+        """Whether somebody else, who is not trusted, chose what is asked for."""
+        return self._own is not None
+
     def are_bound_to(self, url: str) -> bool:
         """Whether what the user has for a whole service may serve at `url`: everywhere, unless
         somebody else chose the address.

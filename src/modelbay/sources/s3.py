@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
@@ -199,6 +198,8 @@ class S3Store:
 
     def _heads(self, ref: ModelRef, bucket: Bucket, rows: Sequence[Listed]) -> Mapping[str, Head]:
         """The largest objects' own answers: versions and checksums stand in no listing."""
+        from concurrent.futures import ThreadPoolExecutor
+
         store = self._asker.store(ref, bucket)
         asked = sorted(rows, key=lambda row: row.size, reverse=True)[:_MOST_HEADS]
 

@@ -4,11 +4,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from modelbay.errors import PolicyError
 from modelbay.refs import ModelRef
 from modelbay.sources import s3_refs as refs
 from modelbay.sources.base import Means
 from modelbay.sources.s3_errors import Asking
 from modelbay.sources.s3_keys import Chain
+from modelbay.text import clean
 from modelbay.wire.s3 import PUBLIC, S3, Bucket
 from modelbay.wire.s3_answers import Refusal
 
@@ -92,6 +94,11 @@ class Asker:
             return ask(self.store(ref, bucket)), bucket
 
     def _chain(self, profile: str | None) -> Chain:
+        if profile is not None and self._means.credentials.chosen_by_others:
+            raise PolicyError(
+                f"a file that is not trusted names the AWS profile {clean(profile)!r}",
+                hint="trust it with --trust, once you have read it",
+            )
         with self._lock:
             if profile not in self._chains:
                 self._chains[profile] = Chain(self._means.credentials, profile)

@@ -213,8 +213,10 @@ def _revealed(secret: Secret | None) -> str | None:
 
 
 def _quiet() -> None:
-    """At DEBUG the library writes whole requests, session tokens included."""
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    """At DEBUG the library writes whole requests, session tokens included; at WARNING it tells a
+    terminal with a traceback what is an error here.
+    """
+    logging.getLogger("botocore").setLevel(logging.CRITICAL)
 
 
 def _explained(error: Exception, profile: str | None) -> ModelbayError:
