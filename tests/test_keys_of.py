@@ -10,6 +10,8 @@ REFS = [
     "hf://org/name@v1?endpoint=https://hub.company.com",
     "https://host.example/a%20b/file.bin", "https://host.example/file?x=1&y=2",
     "http://host.example:8080/file", "url:https://huggingface.co/org/name",
+    "civitai://58390", "civitai://58390+12", "civitai://model/4384",
+    "civitai://58390?endpoint=https://civitai.company.com",
     "mock://org/model", "mock://org/model@abcdef", "mock://org/m?files=a,b/c",
     "mock://org/m?files=a&content=random:10:x",
 ]  # fmt: skip

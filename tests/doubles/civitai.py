@@ -186,6 +186,10 @@ class Civitai:
         """Search, model and version routes answer 503: only downloads are open."""
         self.paging = "cursor"
         self.login_page_refuses = False
+        self.sends_to_pages = False
+        """Every agent is taken for a browser."""
+        self.guarded = False
+        """What stands in front refuses everybody."""
         self.ttl = 86400.0
         self.elsewhere: str | None = None
         """Where downloads are sent in place of the store."""
@@ -256,14 +260,14 @@ class Civitai:
 
     def _answer(self, asked: Asked) -> Answer:
         agent = asked.headers.get("user-agent", "").lower()
-        if agent.startswith("python-urllib"):
+        if agent.startswith("python-urllib") or self.guarded:
             return Answer(403, GUARD, "text/html; charset=UTF-8")
         parts = urlsplit(asked.path)
         if parts.path == "/login":
             status = 403 if self.login_page_refuses else 200
             return Answer(status, LOGIN_PAGE, "text/html; charset=utf-8")
         if found := re.fullmatch(r"/api/download/models/(.+)", parts.path):
-            browser = any(word in agent for word in BROWSERS)
+            browser = self.sends_to_pages or any(word in agent for word in BROWSERS)
             return self._download(found[1], parts.query, asked, browser=browser)
         return Answer.of(503, {"error": "closed"}) if self.closed_routes else self._told(asked)
 
@@ -275,8 +279,9 @@ class Civitai:
             return self._model(int(found[1]))
         if found := re.fullmatch(r"/api/v1/model-versions/(\d+)", parts.path):
             return self._version(int(found[1]))
-        known = parts.path == "/api/v1/me" and self._signed_in(asked)
-        return Answer.of(200, {"id": 1, "username": "me"}) if known else Answer.of(404, {})
+        if parts.path == "/api/v1/me" and self._signed_in(asked):
+            return Answer.of(200, {"id": 1, "username": "me", "tier": "free"})
+        return Answer.of(401 if parts.path == "/api/v1/me" else 404, {"error": "Unauthorized"})
 
     def _model(self, number: int) -> Answer:
         for model in self.models:

@@ -93,7 +93,7 @@ def noted(session: Session, snapshot: Snapshot, auth: Mapping[str, object]) -> S
         return snapshot
     named = [value for table in auth.values() for value in _values(table)]
     what = ", ".join(clean(name, limit=80) for name in named)
-    public = dict(CACHES.values()).get(snapshot.ref.source, "")
+    public = session.credentials.home(snapshot.ref.source) or ""
     home = snapshot.ref.address or session.settings.endpoints.get(snapshot.ref.source) or public
     note = f"sends the credential in {what} to {_host(home)} and to no other host"
     return replace(snapshot, notes=(*snapshot.notes, note))

@@ -27,6 +27,7 @@ from modelbay.provision import (
     snapshot_of,
     written,
 )
+from modelbay.provision.formats import judge_danger
 from modelbay.provision.lockcache import cached
 from modelbay.provision.lockfile import CREATED_BY
 from modelbay.provision.lockreading import raw_lock
@@ -240,6 +241,7 @@ class _Drafting:
             application=self.application,
             categories=self.categories,
         )
+        judge_danger(entry.id, found.selection.files)
         check_gate(found, self.session.check_token)
         if entry.id in self.before:
             check_unchanged(found, self.before[entry.id])

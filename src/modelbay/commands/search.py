@@ -25,6 +25,11 @@ Examples:
   modelbay search qwen3
   modelbay search llama --author bartowski --filter gguf --sort downloads --limit 50
   modelbay search flux --source huggingface --no-gated --json
+  modelbay search detail --source civitai --filter type:lora --filter 'base:SDXL 1.0'
+
+\b
+CivitAI: --filter takes a tag, type:LORA, base:'SDXL 1.0', period:week, checkpoint:merge or
+nsfw; --sort downloads, likes, rating, newest, …; --author a creator.
 """
 
 

@@ -53,7 +53,9 @@ def _default_plan(face: Face, bay: "Bay", snapshot: Snapshot) -> Plan | None:
     """What `get` would do, or None, said, where it could not."""
     ref = snapshot.ref
     try:
-        return bay.plan(bay.select(snapshot, path=ref.path), bay.layout(None, ref, told=snapshot.category))
+        return bay.plan(
+            bay.select(snapshot, path=ref.path), bay.layout(None, ref, told=snapshot.category)
+        )
     except ModelbayError as error:
         face.say(f"warning: `modelbay get` would fail: {clean(error)}")
         return None

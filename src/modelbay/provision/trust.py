@@ -28,7 +28,9 @@ _ADDRESSES: Final = ("url", "endpoint", "registry", "tracking_uri", "tracking-ur
 _HARMLESS_HEADERS: Final = frozenset({"accept", "accept-language", "referer", "user-agent"})
 """Named one by one: whatever else a header may be (`Authorization`, `Host`, `Range`,
 `Metadata-Flavor`), somebody's server takes it for a credential, a route or a permission."""
-_WITHOUT_HOST: Final = frozenset({"hf", "huggingface", "civitai", "gdrive", "s3", "models", "mock"})
+_WITHOUT_HOST: Final = frozenset(
+    {"air", "civitai", "gdrive", "hf", "huggingface", "mock", "models", "s3", "urn"}
+)
 _WITH_HOST: Final = frozenset({"git+https", "xet", "mlflow", "oci", "ollama"})
 TAKE_OUT: Final = "take it out"
 

@@ -10,13 +10,21 @@ from itertools import islice
 from typing import Final
 
 from modelbay.errors import FileNotFound, FormatError, ModelbayError, PolicyError, UsageError
-from modelbay.location import Http
+from modelbay.location import Credential, Http
 from modelbay.refs import ModelRef, RawRef
 from modelbay.safepath import SafeRelPath
 from modelbay.snapshot import Hit, Licence, ModelFile, Query, Snapshot
 from modelbay.sources import civitai_refs as refs
-from modelbay.sources.base import Means, Option
-from modelbay.sources.civitai_errors import About, archived, no_model, no_version, refused, when
+from modelbay.sources.base import Account, Means, Option
+from modelbay.sources.civitai_errors import (
+    About,
+    archived,
+    key_refused,
+    no_model,
+    no_version,
+    refused,
+    when,
+)
 from modelbay.sources.civitai_kinds import category_of
 from modelbay.sources.civitai_search import hit_of, params_of, wanted
 from modelbay.text import clean
@@ -163,6 +171,16 @@ class CivitAI:
             explain=explain,
             turned_away=away,
         )
+
+    def account(self, url: str, credential: Credential) -> Account | None:
+        """Elsewhere a key that is nobody's is no error, and its bearer is anonymous (C)."""
+        api = Civitai(self._means.client, refs.normal_endpoint(url), credential)
+        try:
+            return Account(api.username())
+        except Refusal as refusal:
+            if refusal.kind == "missing":
+                return None
+            raise key_refused(refusal, self._about(api, "the account")) from refusal
 
     def _asked(self, api: Civitai, named: refs.Named) -> tuple[Version, Model | None]:
         """The version that is named, and its model where CivitAI tells of it."""

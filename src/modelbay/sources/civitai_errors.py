@@ -96,6 +96,16 @@ def _trouble(refusal: Refusal, about: About) -> ServerTrouble:
     )
 
 
+def key_refused(refusal: Refusal, about: About) -> ModelbayError:
+    """The error for a question about the key itself."""
+    if refusal.kind != "login" or about.credential is None:
+        return refused(refusal, about)
+    return CredentialRefused(
+        f"{about.host} does not know the token from {about.credential.label}",
+        hint=f"make a new key at {about.endpoint}/user/account and put it into {about.variable}",
+    )
+
+
 def archived(about: About) -> ModelDisabled:
     return ModelDisabled(
         f"{about.what} is archived on {about.host}: its files cannot be fetched",

@@ -15,6 +15,7 @@ from modelbay.http import Answer, Client
 from modelbay.location import Credential
 from modelbay.text import clean
 from modelbay.wire.civitai_answers import Model, Version, read_model, read_page, read_version
+from modelbay.wire.hub_answers import table
 
 PUBLIC: Final = "https://civitai.com"
 MOST_ROWS_BY_PAGE: Final = 1000
@@ -78,6 +79,11 @@ class Civitai:
             yield from (read_model(row, where) for row in rows)
             empty = 0 if rows else empty + 1
             following = next_page(params, metadata) if empty < _MOST_EMPTY_PAGES else None
+
+    def username(self) -> str:
+        """Whose the credential is. Raises Refusal for one that is nobody's."""
+        name = table(self._get("me").json(), f"the account on {self._host}").get("username")
+        return name if isinstance(name, str) else ""
 
     def file_url(self, version: int, file: int) -> str:
         """Where a file's bytes are asked for; answers with a redirect to a signed address.
