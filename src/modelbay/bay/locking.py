@@ -9,10 +9,12 @@ from typing import cast
 
 from modelbay import files, paths, sources
 from modelbay.bay.agreeing import locked_ref, noted
+from modelbay.bay.observed import locked_as
 from modelbay.bay.parallel import each
 from modelbay.bay.session import Session
-from modelbay.digest import Algorithm, Digest
+from modelbay.bay.unpacking import archived
 from modelbay.errors import ModelbayError, TargetTaken, UsageError, WrongBytes
+from modelbay.library.base import Layout
 from modelbay.library.folders import Application, application
 from modelbay.plan import Action, Plan
 from modelbay.provision import (
@@ -35,7 +37,6 @@ from modelbay.provision.making import (
     Wanted,
     check_gate,
     check_unchanged,
-    locked,
     misplaced,
     refuse_one_target,
     unlike_pin,
@@ -269,7 +270,7 @@ class _Drafting:
                 selection = replace(selection, files=part)
             if not selection.files:
                 continue
-            layout = self.session.layout_at(one.place, one.names)
+            layout = _layout(self.session, one)
             plan = self.session.plan(selection, layout, model=one.entry.id)
             plans.append(plan)
             if paths:
@@ -284,7 +285,7 @@ def lock_of(session: Session, draft: Draft, rows: Iterable[Row]) -> Lock:
     for _, error in failures_of(draft, rows):
         raise error
     unknown = {plan.model: plan for plan in draft.unknown}
-    made = [locked(one, _observed(session, unknown.get(one.entry.id))) for one in draft.wanted]
+    made = [locked_as(session, one, unknown.get(one.entry.id)) for one in draft.wanted]
     before = draft.before or Lock(())
     models = tuple(sorted([*draft.kept, *made], key=lambda model: model.id))
     lock = replace(
@@ -340,20 +341,6 @@ def lock(session: Session, asked: Path, path: Path) -> Report:
     return run.report()
 
 
-def _observed(session: Session, plan: Plan | None) -> dict[str, tuple[int, tuple[Digest, ...]]]:
-    """Size and digests of every file of `plan`, as they are in place now."""
-    found: dict[str, tuple[int, tuple[Digest, ...]]] = {}
-    if plan is None:
-        return found
-    records = session.layout_of(plan).records(plan.snapshot)
-    for step in plan.steps:
-        names: list[Algorithm] = ["sha256", *(one.algorithm for one in step.file.digests)]
-        with files.disk_errors(step.blob):
-            digests = records.observe(step.blob, dict.fromkeys(names))
-            found[step.file.path] = (step.blob.stat().st_size, digests)
-    return found
-
-
 def plans_of(session: Session, lock: Lock | Path) -> list[Plan]:
     """A plan for each model of a lock; no source is asked. Raises FormatError, PolicyError,
     IntegrityError where a pin and the lock differ.
@@ -379,7 +366,12 @@ def _plan(session: Session, model: LockedModel) -> Plan:
     selection = _selection(session, model)
     headers = cast("Mapping[str, str]", model.original.get("headers", {}))
     session.sources.bind(selection.snapshot.ref, model.auth, headers)
-    return session.plan(selection, session.layout_at(model.place, model.names), model=model.id)
+    return session.plan(selection, _layout(session, model), model=model.id)
+
+
+def _layout(session: Session, at: LockedModel | Wanted) -> Layout:
+    layout = session.layout_at(at.place, at.names)
+    return archived(at, layout, session.settings.formats)
 
 
 def _targets(

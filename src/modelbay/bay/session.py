@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelbay import paths
+from modelbay.bay.unpacking import plan_of
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
 from modelbay.errors import CredentialMissing, NoSpace, UsageError
 from modelbay.http import Client, Reach
+from modelbay.library.archived import Archived
 from modelbay.library.base import Layout
 from modelbay.library.dir import Dir
 from modelbay.library.elsewhere import Elsewhere
@@ -225,9 +227,12 @@ class Session:
             layout = layout.holding(selection.files)
         if isinstance(layout, OllamaStore):
             layout.check(selection)
-        plan = make_plan(
-            selection, layout, held=held_bytes, replace=replacing, elsewhere=self.elsewhere
-        )
+        if isinstance(layout, Archived):
+            plan = plan_of(selection, layout, replacing=replacing, elsewhere=self.elsewhere)
+        else:
+            plan = make_plan(
+                selection, layout, held=held_bytes, replace=replacing, elsewhere=self.elsewhere
+            )
         plan = replace(plan, model=model or str(selection.snapshot.ref))
         self._layouts[_key(plan)] = layout
         return plan

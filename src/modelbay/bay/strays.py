@@ -6,6 +6,7 @@ from pathlib import Path
 
 from modelbay.bay.session import Session
 from modelbay.errors import ModelbayError
+from modelbay.library.archived import Archived
 from modelbay.library.hub_removal import Revision, of_revision, revisions
 from modelbay.library.ollama_removal import of_store
 from modelbay.library.records import Record, records_in
@@ -21,14 +22,25 @@ def strays(session: Session, plans: Sequence[Plan]) -> list[Removal]:
     Raises DiskError.
     """
     wanted = {step.target for plan in plans for step in plan.steps}
+    still_packed = [plan.root for plan in plans if _is_still_packed(session, plan)]
+
+    def is_wanted(path: Path) -> bool:
+        return path in wanted or any(path.is_relative_to(root) for root in still_packed)
+
     found: list[Removal] = []
     for base, layout in sorted(_bases(session, plans)):
         if layout == "hf-cache":
             kept = {plan.snapshot.revision for plan in plans if plan.root == base}
             found += _revisions(session, base, kept)
         else:
-            found += _records(session, base, layout, lambda path: path in wanted)
+            found += _records(session, base, layout, is_wanted)
     return [_going(one) for one in found if one.moves]
+
+
+def _is_still_packed(session: Session, plan: Plan) -> bool:
+    """Nobody knows yet what of its folder is in its archive."""
+    layout = session.layout_of(plan)
+    return isinstance(layout, Archived) and layout.expected is None
 
 
 def _bases(session: Session, plans: Sequence[Plan]) -> set[tuple[Path, str]]:

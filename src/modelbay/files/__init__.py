@@ -30,7 +30,7 @@ from modelbay.files.hashing import cores, hash_file, read_through
 from modelbay.files.links import clone, reflink
 from modelbay.files.locks import LockUnsupported, locked
 from modelbay.files.mounts import Mount, mount_of, mounts
-from modelbay.files.names import folder_below, point, publish_new, publish_over, taken_by
+from modelbay.files.names import create, folder_below, point, publish_new, publish_over, taken_by
 from modelbay.files.private import is_private
 from modelbay.files.usage import Usage, below, usage
 from modelbay.files.volume import probe
@@ -44,6 +44,7 @@ __all__ = [
     "clone",
     "close",
     "cores",
+    "create",
     "disk_error",
     "disk_errors",
     "folder_below",

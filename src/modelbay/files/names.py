@@ -68,6 +68,12 @@ def taken_by(path: Path, expected: str) -> TargetTaken:
     )
 
 
+def create(folder: int, name: str) -> int:
+    """A descriptor for writing the new file `name` in `folder`. Raises FileExistsError, OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o666, dir_fd=folder)
+
+
 def publish_new(part: Path, folder: int, name: str) -> None:
     """`part` as `name` in `folder`, durably, never over anything. Same file system.
 

@@ -8,6 +8,7 @@ from modelbay.errors import FormatError, RefError, UnsafeName
 from modelbay.provision.entry import At, Entry
 from modelbay.provision.keys import (
     LAYOUTS,
+    UNPACKED_IN,
     check_auth,
     check_headers,
     names_a_secret,
@@ -34,11 +35,12 @@ def checked(written: Written, at: At, entry: Entry) -> Entry:
     check_headers(written, at, entry.headers)
     _check_urls(written, at, entry)
     _check_names(written, at, entry, layout)
-    if entry.keys.get("extract"):
+    if entry.extracts and (layout not in UNPACKED_IN or entry.filename is not None):
+        what = "a filename" if entry.filename is not None else f"the layout {layout}"
         written.refuse(
             (*at, "extract"),
-            f"{clean('.'.join(at))} asks to unpack an archive, which this version does not do",
-            "take extract out to have the archive itself",
+            f"{clean('.'.join(at))} unpacks an archive, which {what} is of no use for",
+            "take one of them out: its files keep their names, in a folder of their own",
         )
     frozen = MappingProxyType(dict(entry.keys))
     pin, notes = _pin(written, at, entry), tuple(_notes(written, at, entry))

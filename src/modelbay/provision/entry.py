@@ -54,6 +54,11 @@ class Entry:
         return self.keys.get("filename")
 
     @property
+    def extracts(self) -> bool:
+        """The one file is an archive, and its members are the model."""
+        return bool(self.keys.get("extract"))
+
+    @property
     def auth(self) -> Mapping[str, object]:
         auth: Mapping[str, object] = self.keys.get("auth", {})
         return auth

@@ -48,7 +48,10 @@ def kept(
         original=entry.original,
         place=place,
         names=names,
-        files=with_alternates(entry, model.files),
+        files=model.files if model.archives else with_alternates(entry, model.files),
+        archives=tuple(
+            replace(one, file=with_alternates(entry, (one.file,))[0]) for one in model.archives
+        ),
         auth=entry.lockable_auth,
     )
     same.check_pin()
@@ -137,7 +140,7 @@ def _elsewhere(
     folder = application.folder(entry.category, model.table.get("repo", ""), categories)
     own = (
         f"{folder}/{entry.name}"
-        if len(model.files) > 1 and not application.by_publisher
+        if (model.archives or len(model.files) > 1) and not application.by_publisher
         else folder
     )
     if not application.by_publisher and own != where.dir:

@@ -10,12 +10,16 @@ from modelbay.sources.base import Option
 from modelbay.text import clean
 
 LAYOUTS: Final = ("folders", "hf-cache", "ollama", "dir")
+UNPACKED_IN: Final = ("folders", "dir")
+"""Layouts in which the files of an archive can lie."""
 COMMON: Final = (
     Option("layout", "folders, hf-cache, ollama or dir"),
     Option("dir", "the folder below the workspace, with layout = dir"),
     Option("filename", "the name the one file gets here"),
     Option("hash", "what the bytes must be: sha256:<hex> or sha256-<base64>"),
-    Option("auth", "where the token is: token_env, token_file, keyring or header_env", type="table"),
+    Option(
+        "auth", "where the token is: token_env, token_file, keyring or header_env", type="table"
+    ),
     Option("urls", "addresses that have the same bytes", type="list"),
     Option("gated", "whether terms must be accepted; checked before anything moves", "flag"),
     Option("file", "the one file that is wanted"),

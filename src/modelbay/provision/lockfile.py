@@ -99,7 +99,11 @@ class LockedModel:
 
     @property
     def printed_hash(self) -> str:
-        """What `hash` may say of it: the one file's sha256, or the tree-hash of several."""
+        """What `hash` may say of it: the sha256 of the one file that is fetched, or the
+        tree-hash of several.
+        """
+        if len(self.archives) == 1:
+            return f"sha256:{sha256_of(self.archives[0].file)}"
         return f"sha256:{sha256_of(self.files[0])}" if len(self.files) == 1 else self.tree_hash
 
     def check_pin(self) -> None:

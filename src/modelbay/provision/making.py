@@ -8,7 +8,7 @@ from modelbay.digest import Digest, disagreement
 from modelbay.errors import Gated, UpstreamChanged, UsageError, WrongBytes
 from modelbay.library import folders
 from modelbay.provision.entry import Entry
-from modelbay.provision.lockfile import LockedModel, Place
+from modelbay.provision.lockfile import LockedArchive, LockedModel, Place
 from modelbay.provision.pins import NIX
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
@@ -45,13 +45,18 @@ def wanted(
     digest is not the pinned one.
     """
     selection = _pinned(entry, _chosen(entry, snapshot, path))
+    if entry.extracts and len(selection.files) != 1:
+        raise UsageError(
+            f"{clean(entry.id)} unpacks an archive, and is {len(selection.files)} files",
+            hint='choose the archive with file = "…", or take extract out',
+        )
     place, names = placed(entry, selection.files, snapshot.ref, application, categories)
     known = {file.path: file for file in snapshot.files}
     selection = replace(selection, files=with_alternates(entry, selection.files))
     unknown = (
         file.path
         for file in selection.files
-        if known[file.path].sha256 is None or file.size is None
+        if entry.extracts or known[file.path].sha256 is None or file.size is None
     )
     return Wanted(entry, selection, place, names, frozenset(unknown))
 
@@ -109,6 +114,8 @@ def placed(
         return Place("hf-cache", ref=ref.revision or "main"), {}
     if entry.layout == "ollama":
         return Place("ollama"), {}
+    if entry.extracts:
+        return _place_of_members(entry, ref, application, categories), {}
     if entry.layout == "dir":
         named = entry.filename is not None
         at = folders.mapped(entry.dir or "", entry.id, chosen, entry.filename, own=False)
@@ -122,6 +129,20 @@ def placed(
     )
     place = Place("folders", dir=at.folder, folders=application.name, category=entry.category)
     return place, at.names
+
+
+def _place_of_members(
+    entry: Entry,
+    ref: ModelRef,
+    application: folders.Application,
+    categories: Mapping[str, str],
+) -> Place:
+    """A folder of its own, however many they turn out to be."""
+    if entry.layout == "dir":
+        return Place("dir", dir=entry.dir)
+    folder = application.folder(entry.category, ref.name, categories)
+    own = folder if application.by_publisher else f"{folder}/{entry.name}"
+    return Place("folders", dir=own, folders=application.name, category=entry.category)
 
 
 def with_alternates(entry: Entry, chosen: Sequence[ModelFile]) -> tuple[ModelFile, ...]:
@@ -196,6 +217,19 @@ def locked(one: Wanted, observed: Mapping[str, tuple[int, tuple[Digest, ...]]]) 
     )
     model.check_pin()
     return model
+
+
+def unpacked(one: Wanted, archive: ModelFile, members: Sequence[ModelFile]) -> LockedModel:
+    """The model whose files are `members` of the `archive` that was read. Raises
+    IntegrityError when that is not the pinned one.
+    """
+    whole = locked(one, {archive.path: (archive.size or 0, archive.digests)})
+    return replace(
+        whole,
+        files=tuple(members),
+        archives=tuple(LockedArchive(file) for file in whole.files),
+        members={file.path: archive.path for file in members},
+    )
 
 
 def check_unchanged(one: Wanted, before: LockedModel) -> None:
