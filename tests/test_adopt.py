@@ -117,7 +117,7 @@ def test_everything_found_is_in_the_index_with_claims_that_nobody_observed(tmp_p
 
     assert indexed(tmp_path) == {
         "hf://org/m": {"model.gguf", "config.json"},
-        "ollama://registry.ollama.ai/library/m:latest": {"model", "license"},
+        "ollama://registry.ollama.ai/library/m:latest": {"model.gguf", "license"},
         f"file://{lora}": {"style.safetensors"},
     }
     assert known is not None
@@ -164,7 +164,7 @@ def test_what_vanished_is_forgotten_where_it_was_looked_for(tmp_path: Path):
     assert sum(place.forgotten for place in found.places) == 2
     assert indexed(tmp_path) == {
         "hf://org/m": {"model.gguf"},
-        "ollama://registry.ollama.ai/library/m:latest": {"model", "license"},
+        "ollama://registry.ollama.ai/library/m:latest": {"model.gguf", "license"},
         f"file://{other}": {"x.gguf"},
     }
 

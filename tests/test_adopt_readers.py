@@ -226,7 +226,9 @@ def test_a_store_of_ollama_is_read_by_its_manifests(tmp_path: Path):
 
     assert model.ref == "ollama://registry.ollama.ai/library/llama3:8b"
     assert model.revision == f"sha256:{sha256(manifest.read_bytes())}"
-    assert [file.name for file in model.files] == ["projector", "model", "license", "config"]
+    assert [file.name for file in model.files] == [
+        *("projector.gguf", "model.gguf", "license", "config.json"),
+    ]
     assert_every_claim_is_true(model)
 
 

@@ -105,7 +105,8 @@ class Session:
             tokens=self.tokens,
         )
         made.engine.bucket = self.engine.bucket
-        made.elsewhere.closed = (paths.hub_cache(self.environ).resolve(),)
+        caches = paths.hub_cache(self.environ), paths.ollama_models(self.environ)
+        made.elsewhere.closed = tuple(cache.resolve() for cache in caches)
         self._restricted.append(made)
         return made
 

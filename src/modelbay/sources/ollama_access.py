@@ -22,7 +22,8 @@ from modelbay.wire.oci import Challenge, Refusal, Registry, Repo, Token, ask_tok
 T_ = TypeVar("T_")
 _PUBLIC_REALM: Final = "https://ollama.com"
 """Where Ollama's own registry sends one for a token."""
-_MARGIN: Final = 10.0
+_LIFE: Final = 0.8
+"""Of a token's time, as much is used: the rest is for the way, and for clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +41,31 @@ class Access:
     _given: dict[Repo, _Given] = field(default_factory=dict)
     _asked: dict[Repo, Challenge | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _first: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, repo: Repo, question: Callable[[Registry], T_]) -> T_:
         """What `question` answers; asked once more with a token where one is wanted. Raises
         Refusal, CredentialMissing.
         """
         try:
-            return question(self._registry(repo))
+            answer = question(self._registry(repo))
         except Refusal as refusal:
             if refusal.challenge is None or refusal.status != 401 or self.own(repo) is not None:
                 raise
             self._asked[repo] = refusal.challenge
             self._given.pop(repo, None)
             return question(self._registry(repo))
+        self._asked.setdefault(repo, None)
+        return answer
 
     def credential(self, repo: Repo, url: str) -> Credential | None:
         """What goes with a request for the blob at `url`. The first time for a repository that
         was not asked anything yet, its registry is asked whether it wants a token.
         """
         own = self.own(repo)
-        if own is None and repo not in self._asked:
-            self._asked[repo] = None
-            self.ask(repo, lambda registry: registry.check(url))
+        with self._first:
+            if own is None and repo not in self._asked:
+                self.ask(repo, lambda registry: registry.check(url))
         return own or self._token(repo)
 
     def own(self, repo: Repo) -> Credential | None:
@@ -85,13 +89,13 @@ class Access:
             challenge, given = self._asked.get(repo), self._given.get(repo)
             if challenge is None:
                 return None
-            if given is None or given.until < time.monotonic() + _MARGIN:
+            if given is None or given.until < time.monotonic():
                 token = self._asked_for(repo, challenge)
                 bearer = Secret(f"Bearer {token.value.reveal()}")
                 origins = frozenset({origin_of(repo.origin)})
                 label = f"the token that {host_of(challenge.realm)} gave"
                 credential = Credential("Authorization", bearer, origins, label)
-                given = _Given(credential, time.monotonic() + max(token.seconds, 2 * _MARGIN))
+                given = _Given(credential, time.monotonic() + token.seconds * _LIFE)
                 self._given[repo] = given
             return given.credential
 

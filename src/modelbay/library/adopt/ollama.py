@@ -4,35 +4,17 @@ Facts: protocols-rest A1 and A3, fixtures ollama/ and SURPRISES O6 to O10.
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
 
-from modelbay.digest import Digest
+from modelbay.errors import ModelbayError
 from modelbay.files.walking import Entry, read_small
 from modelbay.library.adopt.found import FoundFile, FoundModel, Look, found_file, left_over
+from modelbay.library.ollama_layout import PARTS
 from modelbay.text import clean
+from modelbay.wire.oci_manifest import LARGEST, Layer, read_manifest
 
-LARGEST_MANIFEST: Final = 4 << 20
-_MEDIA = "application/vnd.ollama.image."
 _BLOB = re.compile(r"sha256[-:]([0-9a-f]{64})")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_PARTS: Final = (
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"),
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}"),
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"),
-)
-"""Host, namespace, model, tag."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    name: str
-    digest: str
-    size: int
 
 
 def is_store(entries: list[Entry]) -> bool:
@@ -51,12 +33,12 @@ def read_store(root: str, look: Look, entries: list[Entry] | None = None) -> Ite
     }
     reached: set[str] = set()
     for path, parts in _manifests(f"{root}/manifests", (), look):
-        content = read_small(path, LARGEST_MANIFEST)
+        content = read_small(path, LARGEST)
         layers = _layers(content) if content else None
         if content is None or layers is None:
             look.note(f"{clean(path)} was skipped: it is not a manifest of Ollama")
             continue
-        reached.update(layer.digest for layer in layers)
+        reached.update(layer.digest.hex for layer in layers)
         yield _model(root, parts, content, layers, blobs)
     left = [entry.size for name, entry in blobs.items() if name not in reached]
     if left:
@@ -69,12 +51,12 @@ def _manifests(
     """Files exactly four levels down, and the four words that lead to them."""
     for entry in look.folder(folder):
         path = f"{folder}/{entry.name}"
-        last = len(parts) == len(_PARTS) - 1
+        last = len(parts) == len(PARTS) - 1
         if entry.kind == "link":
             look.links += 1
         elif entry.kind != ("file" if last else "folder"):
             continue
-        elif not _PARTS[len(parts)].fullmatch(entry.name):
+        elif not PARTS[len(parts)].fullmatch(entry.name):
             look.note(f"{clean(path)} was skipped: Ollama has no such names")
         elif last:
             yield path, (*parts, entry.name)
@@ -86,7 +68,7 @@ def _model(
     root: str,
     parts: tuple[str, ...],
     content: bytes,
-    layers: list[_Layer],
+    layers: Iterable[Layer],
     blobs: Mapping[str, Entry],
 ) -> FoundModel:
     host, namespace, model, tag = parts
@@ -94,53 +76,21 @@ def _model(
     files: list[FoundFile] = []
     troubles: list[str] = []
     for layer in layers:
-        entry = blobs.get(layer.digest)
+        entry = blobs.get(layer.digest.hex)
         if entry is None:
             troubles.append(f"{ref} is not whole: its {layer.name} is not among the blobs")
             continue
-        claim = Digest.sha256(layer.digest)
         path = f"{root}/blobs/{entry.name}"
-        files.append(found_file(path, layer.name, entry, claim, layer.size))
+        files.append(found_file(path, layer.name, entry, layer.digest, layer.size))
     revision = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return FoundModel(
         ref, revision, "ollama", root, tuple(files), source="ollama", troubles=tuple(troubles)
     )
 
 
-def _layers(content: bytes) -> list[_Layer] | None:
+def _layers(content: bytes) -> tuple[Layer, ...] | None:
     """What a manifest names, each blob once, the configuration last; None where it is none."""
     try:
-        document = json.loads(content)
-        named = [*document["layers"], *_configuration(document)]
-        layers = [_layer(row) for row in named]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return read_manifest(content, "a manifest").layers
+    except ModelbayError:
         return None
-    once = {layer.digest: layer for layer in reversed(layers)}
-    return _distinct([layer for layer in layers if once.pop(layer.digest, None)])
-
-
-def _configuration(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configuration's blob; a manifest may have none, or one without a digest."""
-    config = document.get("config") or {}
-    return [{**config, "mediaType": f"{_MEDIA}config"}] if config.get("digest") else []
-
-
-def _layer(row: dict[str, Any]) -> _Layer:
-    digest, size = row["digest"], row["size"]
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or type(size) is not int:
-        raise ValueError(digest)
-    kind = str(row["mediaType"]).removeprefix(_MEDIA)
-    name = kind if re.fullmatch(r"[a-z][a-z0-9-]{0,39}", kind) else "layer"
-    return _Layer(name, digest.removeprefix("sha256:"), size)
-
-
-def _distinct(layers: list[_Layer]) -> list[_Layer]:
-    """The same with names that differ: `license`, `license-2`."""
-    named: dict[str, _Layer] = {}
-    for layer in layers:
-        name, number = layer.name, 1
-        while name in named:
-            number += 1
-            name = f"{layer.name}-{number}"
-        named[name] = replace(layer, name=name)
-    return list(named.values())
