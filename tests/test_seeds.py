@@ -3,6 +3,7 @@
 `$MODELBAY_SEEDS` names their folder, which is beside the repository by default.
 """
 
+import gzip
 import os
 import re
 import threading
@@ -23,8 +24,10 @@ from modelbay.provision.editing import remove_entry
 from modelbay.serve import Account, Hub, MemoryShelf
 from modelbay.text import Secret
 from tests.doubles import civitai
+from tests.doubles.gdrive import DriveDouble, Shared
 from tests.nix import Applied, Reader
 from tests.shelves import add_repos, content, weights
+from tests.test_unpack import tarred
 
 BESIDE = Path(__file__).parents[2] / "shared" / "seeds"
 SEEDS = Path(os.environ.get("MODELBAY_SEEDS", BESIDE))
@@ -48,7 +51,8 @@ REPOS = {
     "google-bert/bert-base-uncased": ["config.json", "model.safetensors"],
     MISTRAL: [*MISTRAL_FILES, "pytorch_model.bin"],
 }
-DRIVE = "drive.google.com"
+DRIVE = {"1ABC123DEF456": Shared("shared.safetensors", weights("shared"))}
+MEMBERS = {"config.json": b"{}", "model.safetensors": weights("member")}
 VERSIONS = {58390: "detail.safetensors", 12345: "model.safetensors"}
 ENDPOINTS: dict[str, str] = {}
 HOSTS = ("https://example.com", "https://releases.company.com")
@@ -78,7 +82,8 @@ def web() -> Iterator[Web]:
     class Files(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found.asked.append((self.path, self.headers.get("Authorization")))
-            body = weights(self.path) if self.path.endswith(".safetensors") else b"\x1f\x8b" * 99
+            packed = gzip.compress(tarred(MEMBERS), mtime=0)
+            body = weights(self.path) if self.path.endswith(".safetensors") else packed
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -95,13 +100,15 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _civitai() -> Iterator[None]:
+def _services() -> Iterator[None]:
     versions = [
         civitai.Version(number, "v1", [civitai.File(number, name, weights(name))])
         for number, name in VERSIONS.items()
     ]
-    with civitai.Civitai(civitai.Model(1, "Tweaker", "LORA", versions)) as double:
+    tweaker = civitai.Model(1, "Tweaker", "LORA", versions)
+    with civitai.Civitai(tweaker) as double, DriveDouble(DRIVE) as drive:
         ENDPOINTS["MODELBAY_CIVITAI_ENDPOINT"] = double.url
+        ENDPOINTS["MODELBAY_GDRIVE_ENDPOINT"] = drive.url
         yield
     ENDPOINTS.clear()
 
@@ -141,8 +148,7 @@ def written(text: str, web: Web, folder: Path) -> Path:
 def without_later(path: Path, bay: Bay) -> Provision | None:
     """What `path` asks of sources that exist; the other entries go. None where all do."""
     provision = bay.provision(path)
-    drive = [one for one in provision.entries if DRIVE in str(one.keys.get("url"))]
-    gone = {one.id for one in provision.later} | {one.id for one in drive}
+    gone = {one.id for one in provision.later}
     if len(gone) == len(provision.entries) + len(provision.later):
         return None
     for ident in gone:
@@ -182,6 +188,7 @@ def test_a_block_of_the_provisioning_page_is_read_and_runs(
     for entry in provision.entries:
         name = (
             entry.filename
+            or ("shared.safetensors" if entry.source == "gdrive" else None)
             or VERSIONS.get(int(entry.keys.get("version_id", 0)))
             or Path(str(entry.keys.get("file") or entry.keys.get("url") or entry.ref)).name
         )
@@ -342,17 +349,14 @@ def test_models_of_the_hub_run_as_the_sources_page_has_them(
     assert "llama/config.json" in names
 
 
-def test_an_address_runs_once_its_archive_is_not_to_be_unpacked(
+def test_an_archive_at_an_address_runs_as_the_sources_page_has_it(
     sources: Page, hub: Hub, web: Web, tmp_path: Path
 ):
     names = kinds(sources)["url"]
-    with opened(hub, tmp_path) as bay, pytest.raises(FormatError, match="asks to unpack"):
-        bay.provision(written(sources.text(*names), web, tmp_path))
+    came = runs(written(sources.text(*names), web, tmp_path), hub, tmp_path)
 
-    for name in names:
-        text = sources.text(name).replace(", extract = true", "")
-        (came,) = runs(written(text, web, tmp_path), hub, tmp_path / name)
-        assert came.name == "model.tar.gz"
+    assert {path.name for path in came} == set(MEMBERS)
+    assert len(came) == len(names) * len(MEMBERS)
 
 
 def test_the_mock_runs_and_its_hash_from_nix_is_told_as_one(

@@ -29,7 +29,7 @@ from modelbay.refs import parse
 from modelbay.sources.base import Means, Source
 from modelbay.sources.gdrive import GDrive
 from modelbay.wire.gdrive_pages import folder_in, page_in
-from tests.doubles.gdrive import DriveDouble, Shared
+from tests.doubles.gdrive import DriveDouble, Mode, Shared
 from tests.syncing import Machine
 
 CLIENT = Client(hosts=Hosts(Patience(backoff=0.01, tries=3)))
@@ -382,3 +382,48 @@ class TestRecorded:
                 seen += 1
 
         assert seen == 13
+
+
+def shared_file(drive: DriveDouble, text: str, mode: Mode = "small") -> None:
+    drive.things["prov"] = Shared("models.toml", text.encode(), mode)
+
+
+PROVISION_LINK = "https://drive.google.com/file/d/prov/view?usp=sharing"
+
+
+@pytest.mark.parametrize("mode", ["small", "big"])
+def test_a_provision_file_on_drive_is_synced(drive, tmp_path, mode):
+    shared_file(drive, f'[models.vae]\nx = "{LINK}"\n', mode)
+    own = machine(drive, tmp_path)
+
+    said = own.run("sync", PROVISION_LINK, "--yes")
+
+    assert said.code == 0, said.err
+    assert list(own.files().values()) == [GGUF]
+    assert "not trusted" in said.err
+
+
+def test_a_provision_file_on_drive_is_no_more_trusted_than_another(drive, tmp_path):
+    shared_file(drive, f'workspace = "/tmp/x"\n[models.vae]\nx = "{LINK}"\n')
+
+    said = machine(drive, tmp_path).run("sync", PROVISION_LINK, "--yes")
+
+    assert said.code == 4
+    assert "not trusted" in said.err
+
+
+@pytest.mark.parametrize(("mode", "code"), [("quota", 6), ("private", 3), ("missing", 8)])
+def test_trouble_with_a_provision_file_on_drive_is_told_as_for_a_model(drive, tmp_path, mode, code):
+    drive.elsewhere = drive.url
+    shared_file(drive, "", mode)
+
+    assert machine(drive, tmp_path).run("sync", PROVISION_LINK, "--yes").code == code
+
+
+def test_a_folder_is_no_provision_file(drive, tmp_path):
+    shelf(drive)
+
+    said = machine(drive, tmp_path).run("sync", FOLDER_LINK, "--yes")
+
+    assert said.code == 2
+    assert "is a folder" in said.err

@@ -204,7 +204,6 @@ def test_a_mebibyte_is_read(fresh: World):
         ("ftp://example.com/models.toml", "is no address of a provision file"),
         ("file:///etc/passwd", "is no address of a provision file"),
         ("https://user:secret@example.com/m.toml", "carries a user name"),
-        ("https://drive.google.com/file/d/abc/view", "the Drive source is not in this version"),
         ("https://[::1/models.toml", "is no address of a provision file"),
     ],
 )

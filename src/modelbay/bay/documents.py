@@ -37,14 +37,15 @@ from modelbay.location import Credential, Http
 from modelbay.provision.reading import LARGEST, Written, decoded
 from modelbay.provision.trust import Trusting, check_provision
 from modelbay.provision.trust_lock import check_lock
+from modelbay.sources.base import Means
 from modelbay.text import clean
+from modelbay.wire.gdrive_links import link_in
 
 _LARGEST_LOCAL: Final = 256 << 20
 _WHOLE_SECONDS: Final = 120.0
 _READ_SECONDS: Final = 30.0
 _MOST_TRIES: Final = 5
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_DRIVE: Final = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 _PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 _LOOPBACK: Final = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 _LOCK: Final = re.compile(r"""\s*["']?lock-version["']?\s*=""")
@@ -175,11 +176,6 @@ def _address(where: str, *, allow_http: bool) -> str | None:
             f"the address of the file on {clean(host, limit=200)} carries a user name",
             hint=f"put the token into {variable_for(where)} instead",
         )
-    if host in _DRIVE:
-        raise UsageError(
-            f"{shown_url(where)} is on Google Drive, and the Drive source is not in this version",
-            hint="download the file in a browser, and name it here",
-        )
     if parts.scheme == "http" and not (allow_http and _LOOPBACK.fullmatch(host)):
         raise UsageError(
             f"{shown_url(where)} is plain http: whoever carries it could change what is in it",
@@ -200,12 +196,16 @@ def _read(path: Path) -> bytes:
 
 def _fetched(session: Session, url: str) -> bytes:
     reach = reach_of(session, url)
-    credential = session.credentials.standing(reach.own).find("url", url)
+    credentials = session.credentials.standing(reach.own)
+    endpoint = session.settings.endpoints.get("gdrive")
     with Client(offline=session.settings.offline, reach=reach) as client:
         patience = session.client.hosts.patience
+        means = Means(client, credentials, endpoint)
         for failures in range(1, _MOST_TRIES + 1):
             try:
-                return _asked(client, url, credential)
+                if link_in(url, endpoint) is not None:
+                    return _asked(client, url, _on_drive(means, url))
+                return _asked(client, url, Http(url, credential=credentials.find("url", url)))
             except NetworkError as error:
                 if not error.transient or failures >= min(_MOST_TRIES, patience.tries):
                     raise
@@ -213,11 +213,28 @@ def _fetched(session: Session, url: str) -> bytes:
     raise AssertionError("the last try raises")
 
 
-def _asked(client: Client, url: str, credential: Credential | None) -> bytes:
+def _on_drive(means: Means, url: str) -> Http:
+    """Where the file is that a share link leads to. Raises as the source `gdrive`, and
+    UsageError for a folder.
+    """
+    from modelbay.sources.gdrive import GDrive
+
+    drive = GDrive(means)
+    ref = drive.ref_of({"url": url})
+    snapshot = drive.resolve(ref)
+    if "file-id" not in snapshot.table:
+        raise UsageError(
+            f"{ref} is a folder, and a provision file was expected",
+            hint="copy the link of the file in it",
+        )
+    return drive.locate(snapshot, snapshot.files[0])
+
+
+def _asked(client: Client, url: str, location: Http) -> bytes:
     """The whole answer, up to 1 MiB. Raises what `open_document` says."""
-    with client.open(Http(url, credential=credential), own={}, landed=None, cut=None) as reply:
+    with client.open(location, own={}, landed=None, cut=None) as reply:
         if reply.status != 200:
-            raise _refusal(client, reply, url, credential)
+            raise _refusal(client, reply, url, location.credential)
         if reply.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
             raise ServerTrouble(
                 f"{shown_url(url)} came compressed, which nobody asked for",
