@@ -23,7 +23,7 @@ from modelbay.provision import Provision
 from modelbay.provision.editing import remove_entry
 from modelbay.serve import Account, Hub, MemoryShelf
 from modelbay.text import Secret
-from tests.doubles import civitai
+from tests.doubles import civitai, ollama
 from tests.doubles.gdrive import DriveDouble, Shared
 from tests.nix import Applied, Reader
 from tests.shelves import add_repos, content, weights
@@ -330,6 +330,22 @@ def test_what_the_sources_page_asks_of_later_sources_is_read_and_named(
     assert {(one.id, one.source) for one in provision.later} == {
         (f"llm/{name}", kind) for kind, several in wanted.items() for name in several
     }
+
+
+def test_models_of_ollama_run_as_the_sources_page_has_them(
+    sources: Page, hub: Hub, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = kinds(sources)["ollama"]
+    with ollama.OllamaDouble() as registry:
+        monkeypatch.setitem(ENDPOINTS, "MODELBAY_OLLAMA_ENDPOINT", registry.registry)
+        path = written(sources.text(*names), web, tmp_path)
+        with opened(hub, tmp_path) as bay:
+            for entry in bay.provision(path).entries:
+                name = f"library/{entry.keys['model']}:{entry.keys.get('tag', 'latest')}"
+                registry.put(name, {"model": ollama.weights(entry.id)})
+        came = runs(path, hub, tmp_path)
+
+    assert [path.name for path in came].count("model.gguf") == len(names)
 
 
 def test_models_of_the_hub_run_as_the_sources_page_has_them(
