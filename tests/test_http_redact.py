@@ -225,3 +225,17 @@ def test_an_address_that_was_signed_is_in_no_repr():
     held = (Http(signed), Landing(signed, guarded=True), Ask("GET", signed), answer)
 
     assert CANARY not in repr(held)
+
+
+def test_a_refusal_that_repeats_what_it_was_sent_is_known_without_it():
+    credential = Credential("Authorization", Secret("Bearer hf_C4n4ry"), frozenset())
+    sent = {"X-Api-Key": "the-key-of-an-entry", "Accept": "text/plain"}
+    told = {"x-error-message": "no hf_C4n4ry here", "content-type": "text/plain"}
+    body = "é Bearer hf_C4n4ry, the-key-of-an-entry, text/plain".encode()
+
+    refused = Answer(401, "https://h.example", body, told).unechoed(credential, sent)
+    answered = Answer(200, "https://h.example", body, told).unechoed(credential, sent)
+
+    assert refused.body.decode() == "é ***, ***, text/plain"
+    assert refused.header("x-error-message") == "no *** here"
+    assert answered.body == body

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelbay.errors import ServerTrouble
+from modelbay.http.redact import without_secrets
+from modelbay.location import Credential
 from modelbay.text import clean
 
 
@@ -21,6 +23,17 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
+
+    def unechoed(
+        self, credential: Credential | None, headers: Mapping[str, str] | None = None
+    ) -> "Answer":
+        """The same; of a refusal nothing that was sent with `credential` and `headers`."""
+        if self.status < 400:
+            return self
+        # In this encoding every byte is a character, and comes back as it was.
+        body = without_secrets(self.body.decode("latin-1"), credential, headers)
+        told = {k: without_secrets(v, credential, headers) for k, v in self.headers.items()}
+        return Answer(self.status, self.url, body.encode("latin-1"), told)
 
     def json(self) -> Any:
         """The body as JSON. Raises ServerTrouble that names the host."""

@@ -138,7 +138,7 @@ class Client:
             ):
                 return Answer(reply.status, reply.url, self._whole(reply), reply.headers)
 
-        return self._patiently(once, url, wait)
+        return self._patiently(once, url, wait).unechoed(credential, headers)
 
     def probe(
         self,
@@ -164,7 +164,7 @@ class Client:
                     headers["content-length"] = str(reply.length)
                 return Answer(reply.status, reply.url, bytes(head[:count]), headers)
 
-        return self._patiently(once, url, wait)
+        return self._patiently(once, url, wait).unechoed(credential, headers)
 
     def open(
         self, location: Http, *, own: Mapping[str, str], landed: Landing | None, cut: Cut | None

@@ -1,17 +1,20 @@
-"""Addresses and headers as they may be shown: without what opens doors."""
+"""Addresses, headers and answers as they may be shown: without what opens doors."""
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from modelbay.location import origin_of
+from modelbay.location import Credential, origin_of
 from modelbay.text import clean
 
-__all__ = ["origin_of", "shown_header", "shown_url"]
+__all__ = ["origin_of", "shown_header", "shown_url", "without_secrets"]
 
 _QUIET_HEADERS = re.compile(
     r"(?i)auth|cookie|token|secret|key|password|signature|credential|^x-amz-security"
 )
 
+_SHORTEST = 6
+"""Of a secret; a shorter one could be a word of any sentence."""
 _UNREADABLE = "an unreadable address"
 
 
@@ -37,3 +40,16 @@ def shown_url(url: str) -> str:
 def shown_header(name: str, value: str) -> str:
     """A header's value for people, or `***` when its name says it is a secret."""
     return "***" if _QUIET_HEADERS.search(name) else clean(value, limit=300)
+
+
+def without_secrets(
+    text: str, credential: Credential | None, headers: Mapping[str, str] | None = None
+) -> str:
+    """`text` of a server without what it was sent: some repeat a token that they refuse."""
+    sent = [value for name, value in (headers or {}).items() if _QUIET_HEADERS.search(name)]
+    sent += [] if credential is None else [credential.value.reveal()]
+    for value in sent:
+        # The scheme that stands before a token says nothing.
+        for secret in (value, value.rpartition(" ")[2]):
+            text = text.replace(secret, "***") if len(secret) >= _SHORTEST else text
+    return text

@@ -25,7 +25,7 @@ from modelbay.errors import (
 )
 from modelbay.http import Client, Cut, Landing, Reply
 from modelbay.http.client import TRANSIENT
-from modelbay.http.redact import shown_url
+from modelbay.http.redact import shown_url, without_secrets
 from modelbay.location import Http
 from modelbay.text import clean
 from modelbay.transfer.inspection import inspect
@@ -279,9 +279,12 @@ class Remote:
             )
 
     def _refused(self, reply: Reply) -> ModelbayError:
-        body = start_of(reply)
-        if self.location.explain is not None:
-            return self.location.explain(reply.status, reply.headers, body)
+        at, told = self.location, dict(reply.headers)
+        body = without_secrets(start_of(reply), at.credential, at.headers)
+        for name, value in told.items():
+            told[name] = without_secrets(value, at.credential, at.headers)
+        if at.explain is not None:
+            return at.explain(reply.status, told, body)
         return refusal(reply.status, self.order.name, reply.url, body)
 
     def _host(self, reply: Reply) -> str:
