@@ -25,6 +25,7 @@ from modelbay.serve import Account, Hub, MemoryShelf
 from modelbay.text import Secret
 from tests.doubles import civitai, ollama
 from tests.doubles.gdrive import DriveDouble, Shared
+from tests.doubles.s3 import S3Double
 from tests.nix import Applied, Reader
 from tests.shelves import add_repos, content, weights
 from tests.test_unpack import tarred
@@ -363,6 +364,26 @@ def test_models_of_the_hub_run_as_the_sources_page_has_them(
     )
     assert "bert-base/README.md" in names
     assert "llama/config.json" in names
+
+
+def test_models_of_s3_run_as_the_sources_page_has_them(
+    sources: Page, hub: Hub, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = kinds(sources)["s3"]
+    with S3Double(region=None) as store:
+        keys = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret/+key"}
+        for variable, value in {**keys, "AWS_ENDPOINT_URL_S3": store.endpoint}.items():
+            monkeypatch.setitem(ENDPOINTS, variable, value)
+        text = sources.text(*names).replace("http://minio.local:9000", store.endpoint)
+        path = written(text, web, tmp_path)
+        with opened(hub, tmp_path) as bay:
+            for entry in bay.provision(path).entries:
+                for name in ("config.json", "model.safetensors"):
+                    body = weights(entry.id) if name.endswith("s") else b"{}"
+                    store.put(str(entry.keys["bucket"]), f"{entry.keys['prefix']}{name}", body)
+        came = runs(path, hub, tmp_path)
+
+    assert len(came) == 2 * len(names)
 
 
 def test_an_archive_at_an_address_runs_as_the_sources_page_has_it(

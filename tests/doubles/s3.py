@@ -60,7 +60,8 @@ class S3Double:
 
     keys: dict[str, str] = field(default_factory=lambda: {"AKID": "secret/+key"})
     token: str | None = None
-    region: str = "us-east-1"
+    region: str | None = "us-east-1"
+    """None takes any, as MinIO and Ceph do."""
     page: int = 1000
     messages: bool = True
     """Ceph writes none (SURPRISES S1)."""
@@ -155,9 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         found = AUTHORIZATION.fullmatch(said)
         if found is None:
             raise No(400, "AuthorizationHeaderMalformed")
-        if found["region"] != self.store.region:
+        if self.store.region not in {None, found["region"]}:
             raise No(400, "AuthorizationHeaderMalformed", f"<Region>{self.store.region}</Region>",
-                     {"x-amz-bucket-region": self.store.region})  # fmt: skip
+                     {"x-amz-bucket-region": str(self.store.region)})  # fmt: skip
         secret = self.store.keys.get(found["id"])
         if secret is None:
             raise No(403, "InvalidAccessKeyId")

@@ -173,8 +173,9 @@ class S3Store:
         try:
             rows, bucket = self._asker.in_its_region(ref, bucket, lambda s: list(s.objects(prefix)))
         except Refusal as refusal:
-            # Who may read one object may not always list.
-            raise explained(refused or refusal, self._asker.asking(ref, bucket, key)) from refusal
+            # Who may read one object may not always list; what refuses a HEAD has no code.
+            told = refused if refused and (refused.status == 404 or not refusal.code) else refusal
+            raise explained(told, self._asker.asking(ref, bucket, key)) from refusal
         objects = [row for row in rows if not (row.key.endswith("/") and row.size == 0)]
         if not objects:
             raise explained(refused or _NOTHING, self._asker.asking(ref, bucket, key))
