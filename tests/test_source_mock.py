@@ -1,5 +1,6 @@
 import hashlib
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from modelbay.safepath import SafeRelPath
 from modelbay.snapshot import ModelFile, Query, Snapshot
 from modelbay.sources.base import Means, Source
 from modelbay.sources.mock import Mock
+from tests.syncing import Machine
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -127,3 +129,72 @@ def test_its_location_is_a_stream():
 def test_mock_models_cannot_be_searched():
     with pytest.raises(UsageError):
         source().search(Query("x"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"org": "a/b"}, "org"),
+        ({"model": "m@v1"}, "model"),
+        ({"model": "m", "files": ["a,b"]}, "comma"),
+        ({"files": "a"}, "files"),
+    ],
+)
+def test_keys_that_its_ref_could_not_say_are_refused(keys, said):
+    with pytest.raises(UsageError, match=said):
+        source().ref_of(keys)
+
+
+def test_the_keys_of_the_seed_make_what_they_name():
+    made = source()
+    keys: dict[str, object] = {
+        "org": "test",
+        "model": "empty",
+        "files": ["config.json", "tokenizer.json"],
+    }
+
+    snapshot = made.resolve(made.ref_of(keys | {"commit_sha": "abc123def456"}))
+
+    assert [(str(file.path), file.size) for file in snapshot.files] == [
+        ("config.json", 0),
+        ("tokenizer.json", 0),
+    ]
+    assert snapshot.revision == "abc123def456"
+    assert made.resolve(made.ref_of(keys)) == made.resolve(made.ref_of(keys))
+
+
+ENTRY = (
+    '[models.llm.x]\nsource = "mock"\nmodel = "m"\nfiles = ["a.bin"]\ncontent = "random:{size}:s"\n'
+)
+
+
+def test_a_lock_of_a_mock_is_synced_on_an_empty_machine(tmp_path):
+    own, other = Machine(None, tmp_path / "own"), Machine(None, tmp_path / "other")
+    own.run("sync", own.write("m.toml", ENTRY.format(size=70_000)))
+
+    said = other.run("sync", own.home / "m.lock.toml")
+
+    assert said.code == 0, said.err
+    assert other.files() == own.files()
+    assert other.run("verify").code == 0
+
+
+def test_a_mock_that_was_killed_goes_on_where_it_stopped(tmp_path):
+    own = Machine(None, tmp_path, {"MODELBAY_BANDWIDTH": "16M"})
+    file = own.write("m.toml", ENTRY.format(size=64 << 20))
+    process = own.start("sync", file)
+    until = time.monotonic() + 20
+    while not list(own.workspace.glob("**/.modelbay/parts/*.journal")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    del own.more["MODELBAY_BANDWIDTH"]
+
+    planned = own.run("sync", file, "--dry-run")
+    said = own.run("sync", file)
+
+    assert "resume" in planned.out
+    assert said.code == 0, said.err
+    assert [len(content) for content in own.files().values()] == [64 << 20]
+    assert own.run("verify").code == 0

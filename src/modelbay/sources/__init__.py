@@ -31,7 +31,7 @@ def load(name: str) -> Callable[[Means], Source]:
     entry = _entry(name)
     try:
         made: Callable[[Means], Source] = entry.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # somebody else's code, which may fail in any way
         package = entry.dist.name if entry.dist is not None else "its package"
         raise UsageError(
             f"the source {clean(name)} could not be loaded: {clean(error, limit=300)}",

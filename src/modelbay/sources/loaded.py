@@ -6,7 +6,7 @@ from functools import partial
 
 from modelbay import sources
 from modelbay.credentials import Credentials
-from modelbay.errors import AccessError, NotFound, UsageError
+from modelbay.errors import AccessError, NotFound, RefError, UsageError
 from modelbay.http import Client
 from modelbay.location import Location, Other
 from modelbay.refs import ModelRef, parse
@@ -39,7 +39,26 @@ class Loaded:
 
     def parse(self, text: str) -> ModelRef:
         """The canonical ref that `text` means to one of them. Raises RefError."""
-        return parse(text, [self.get(name) for name in sources.names()])
+        usable, broken = self._usable()
+        try:
+            return parse(text, usable)
+        except RefError as error:
+            if not broken:
+                raise
+            raise RefError(f"{error}; {broken[0]}", hint=broken[0].hint) from error
+
+    def _usable(self) -> tuple[list[Source], list[UsageError]]:
+        """Those that can be loaded, and why the others cannot: one that somebody else wrote
+        must not stop the rest.
+        """
+        usable: list[Source] = []
+        broken: list[UsageError] = []
+        for name in sources.names():
+            try:
+                usable.append(self.get(name))
+            except UsageError as error:
+                broken.append(error)
+        return usable, broken
 
     def ref_of(self, name: str, original: Mapping[str, object]) -> ModelRef:
         """What an entry's keys mean, or the ref that its short form was. Raises UsageError."""

@@ -91,7 +91,9 @@ class Mock:
         options = [("files", ",".join(map(str, files)))] if files else []
         if keys.get("content") is not None:
             options.append(("content", str(keys["content"])))
-        body = f"{keys.get('org', 'test-org')}/{keys.get('model', 'test-model')}"
+        org, model = str(keys.get("org", "test-org")), str(keys.get("model", "test-model"))
+        _check_keys(org, model, files or [])
+        body = f"{org}/{model}"
         raw = RawRef("mock", slashes=True, body=body, options=tuple(options), text=body)
         sha = keys.get("commit_sha")
         return self.read_ref(raw).at(None if sha is None else str(sha))
@@ -146,6 +148,22 @@ class Mock:
             f"{snapshot.ref} makes no file {clean(file.path)!r}",
             hint=f"see its files with `modelbay show {snapshot.ref}`",
         )
+
+
+def _check_keys(org: str, model: str, files: list[object]) -> None:
+    """Raises UsageError for what its ref could not say."""
+    for key, value in (("org", org), ("model", model)):
+        if not _NAME.fullmatch(value):
+            raise UsageError(
+                f"{key} of a mock is {clean(value, limit=100)!r}, one plain name was expected",
+                hint="write letters, digits, . _ and -",
+            )
+    for name in files:
+        if "," in str(name):
+            raise UsageError(
+                f"a mock is to make the file {clean(name, limit=100)!r}, and a comma parts names",
+                hint="leave the comma out",
+            )
 
 
 def _checked_options(raw: RawRef) -> tuple[tuple[str, str], ...]:
