@@ -30,6 +30,13 @@ def checked(written: Written, at: At, entry: Entry) -> Entry:
             "knows",
             meant(layout, LAYOUTS, "write one of " + ", ".join(LAYOUTS)),
         )
+    if layout == "ollama" and entry.source != "ollama":
+        written.refuse(
+            (*at, "layout"),
+            f"{clean('.'.join(at))} is of {entry.source}, and Ollama's store holds models of its "
+            "own registries alone",
+            'take layout out, or write source = "ollama"',
+        )
     if "auth" in entry.keys:
         check_auth(written, at, entry.auth)
     check_headers(written, at, entry.headers)
