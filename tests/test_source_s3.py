@@ -266,6 +266,12 @@ def test_the_region_is_found_out_and_asked_once(store: S3Double):
     assert all(asked.status == 200 for asked in store.log[before:])
 
 
+def test_the_region_is_found_out_where_a_head_does_not_tell_it(store: S3Double):
+    store.region, store.quiet = "eu-central-1", True
+
+    assert resolved(store, "s3://models/one.bin").table["region"] == "eu-central-1"
+
+
 def test_archived_objects_are_said_before_anything_moves(store: S3Double):
     store.put("cold", "m/a.bin", b"x" * 10, x_amz_storage_class="GLACIER")
 
@@ -566,6 +572,15 @@ def test_an_archived_object_says_how_to_restore_it(store: S3Double, tmp_path: Pa
 
     assert said.code == 8
     assert "restore-object" in said.err
+
+
+def test_a_coding_that_only_its_uploader_meant_changes_no_byte(store: S3Double, tmp_path: Path):
+    store.put("models", "chunked.bin", b"x" * 100_000, Content_Encoding="aws-chunked")
+
+    said = machine(store, tmp_path).run("get", "s3://models/chunked.bin", "--to", tmp_path / "to")
+
+    assert said.code == 0, said.err
+    assert (tmp_path / "to/chunked.bin").read_bytes() == b"x" * 100_000
 
 
 def test_a_busy_store_is_asked_again(store: S3Double, tmp_path: Path):

@@ -63,6 +63,8 @@ class S3Double:
     region: str | None = "us-east-1"
     """None takes any, as MinIO and Ceph do."""
     page: int = 1000
+    quiet: bool = False
+    """Whether an answer to HEAD keeps the bucket's region to itself."""
     messages: bool = True
     """Ceph writes none (SURPRISES S1)."""
     v1: bool = False
@@ -157,8 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             raise No(400, "AuthorizationHeaderMalformed")
         if self.store.region not in {None, found["region"]}:
-            raise No(400, "AuthorizationHeaderMalformed", f"<Region>{self.store.region}</Region>",
-                     {"x-amz-bucket-region": str(self.store.region)})  # fmt: skip
+            told = {} if self.store.quiet else {"x-amz-bucket-region": str(self.store.region)}
+            raise No(
+                400, "AuthorizationHeaderMalformed", f"<Region>{self.store.region}</Region>", told
+            )
         secret = self.store.keys.get(found["id"])
         if secret is None:
             raise No(403, "InvalidAccessKeyId")

@@ -86,12 +86,22 @@ class Asker:
             return ask(self.store(ref, bucket)), bucket
         except Refusal as refusal:
             elsewhere = refusal.region
-            wrong = refusal.status in {301, 400} and elsewhere != bucket.region
+            if refusal.status == 400 and not refusal.code and elsewhere is None:
+                elsewhere = self._told_region(ref, bucket)
+            wrong = refusal.status in {301, 307, 400} and elsewhere != bucket.region
             if elsewhere is None or not wrong:
                 raise
             self._regions[bucket.endpoint, bucket.name] = elsewhere
             bucket = bucket.at(elsewhere)
             return ask(self.store(ref, bucket)), bucket
+
+    def _told_region(self, ref: ModelRef, bucket: Bucket) -> str | None:
+        """Where the refusal of a listing says that the bucket lies; that of a HEAD may not."""
+        try:
+            next(self.store(ref, bucket).objects(""), None)
+        except Refusal as refusal:
+            return refusal.region
+        return None
 
     def _chain(self, profile: str | None) -> Chain:
         if profile is not None and self._means.credentials.chosen_by_others:

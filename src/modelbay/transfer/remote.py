@@ -36,6 +36,8 @@ _CONTENT_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
 _UNSATISFIED = re.compile(r"bytes\s+\*/(\d+)")
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _EXPIRED_ITSELF = frozenset({401, 403, 410})
+_PLAIN_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""Ceph stores and serves the last of them, though the body is not (SURPRISES S2)."""
 _KEPT_ENCODED = (".gz", ".tgz", ".zst", ".br")
 _REFUSAL_BODY = 2048
 _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json"})
@@ -254,7 +256,7 @@ class Remote:
 
     def _refuse_encoded(self, reply: Reply) -> None:
         encoding = reply.headers.get("content-encoding", "identity").lower()
-        if encoding in {"", "identity"} or reply.status not in {200, 206}:
+        if encoding in _PLAIN_CODINGS or reply.status not in {200, 206}:
             return
         if urlsplit(self.location.url).path.endswith(_KEPT_ENCODED):
             return
