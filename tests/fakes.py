@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -181,6 +182,7 @@ class FakeBay:
         *,
         to: Path | None = None,
         category: str | None = None,
+        told: str | None = None,
     ) -> Layout:
         chosen = name or ("dir" if to else "folders" if category else "hf-cache")
         self.asked.append((chosen, to, category))
@@ -200,6 +202,9 @@ class FakeBay:
             Action.BLOCKED: "a file that is not ours stands there",
         }
         return Step(file, action, target, target, root / "part", held, reasons.get(action, ""))
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def carry(self, plans: Sequence[Plan]) -> FakeRun:
         rows = [

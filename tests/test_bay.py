@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 from modelbay.bay import Bay
-from modelbay.errors import CredentialMissing, FormatError, UnsafeName, UsageError, WrongBytes
+from modelbay.errors import (
+    CredentialMissing,
+    FileNotFound,
+    FormatError,
+    UnsafeName,
+    UsageError,
+    WrongBytes,
+)
 from modelbay.plan import Action, Plan
 from modelbay.queue import Report
 from modelbay.serve import Account, Generated, Hub, MemoryShelf, demo_shelf
-from modelbay.snapshot import Query
+from modelbay.snapshot import Hit, Query
 from modelbay.text import Secret
 from tests.faults.server import Content, Exchange, FaultServer
 from tests.layouts import tree
@@ -50,6 +57,7 @@ def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "MODELBAY_STATE_DIR": str(home / "state"),
         "WORKSPACE": str(home / "workspace"),
+        "MODELBAY_CIVITAI_ENDPOINT": hub.endpoint,  # which is none, and says so at once
         **more,
     }
 
@@ -186,16 +194,18 @@ def test_a_search_that_a_source_does_not_understand_is_told(hub: Hub, tmp_path: 
     with Bay.open(environ=environment(hub, tmp_path)) as bay:
         found = list(bay.search(Query("llm", sort="colour")))
 
-    assert [type(one) for one in found] == [UsageError]
+    assert {type(one) for one in found} == {UsageError}
 
 
 def test_a_search_meets_every_page_and_a_source_that_is_down_is_one_more_result(
     hub: Hub, tmp_path: Path
 ):
     with Bay.open(environ=environment(hub, tmp_path)) as bay:
-        titles = [getattr(hit, "title", "") for hit in bay.search(Query("llm", limit=50))]
+        found = list(bay.search(Query("llm", limit=50)))
+    titles = {hit.title for hit in found if isinstance(hit, Hit)}
 
-    assert {"demo/tiny-llm", "demo/large-llm"} <= set(titles)
+    assert {"demo/tiny-llm", "demo/large-llm"} <= titles
+    assert [type(one) for one in found if not isinstance(one, Hit)] == [FileNotFound]
 
 
 PROVISION = """

@@ -12,11 +12,20 @@ from modelbay.plan import Action
 from modelbay.provision import read_lock, written
 from modelbay.serve import Account, Hub, demo_shelf
 from modelbay.text import Secret
+from tests.doubles.civitai import Civitai, File, Model, Version, weights
 from tests.shelves import add_repos
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ELSEWHERE = "http://127.0.0.1:8000"
 FLUX = "black-forest-labs/FLUX.1-dev"
+VERSIONS = {
+    58390: [File(71, "add_detail.safetensors", weights("detail"))],
+    128713: [
+        File(81, "dreamshaper_8.safetensors", weights("eight")),
+        File(82, "dreamshaper_8_vae.safetensors", weights("vae"), type="VAE", primary=False),
+    ],
+}
+ENDPOINTS: dict[str, str] = {}
 REPOS = {
     FLUX: ["flux1-dev.safetensors", "ae.safetensors"],
     "comfyanonymous/flux_text_encoders": ["clip_l.safetensors", "t5xxl_fp8_e4m3fn.safetensors"],
@@ -28,6 +37,15 @@ LATER = {
     ],
 }  # fmt: skip
 """Examples of sources that this version reads and does not have."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _civitai() -> Iterator[None]:
+    versions = [Version(number, "v1", files) for number, files in VERSIONS.items()]
+    with Civitai(Model(4384, "DreamShaper", "Checkpoint", versions)) as double:
+        ENDPOINTS["MODELBAY_CIVITAI_ENDPOINT"] = double.url
+        yield
+    ENDPOINTS.clear()
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +69,14 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
         "WORKSPACE": str(home / "workspace"),
         "COMPANY_HUB_TOKEN": "hf_company",
         "HF_TOKEN": "hf_flux",
+        **ENDPOINTS,
     }
 
 
 def example(name: str, hub: Hub, to: Path) -> Path:
     asked = to / name
-    asked.write_text((EXAMPLES / name).read_text().replace(ELSEWHERE, hub.endpoint))
+    text = (EXAMPLES / name).read_text().replace(ELSEWHERE, hub.endpoint)
+    asked.write_text(text.replace("https://civitai.com", ENDPOINTS["MODELBAY_CIVITAI_ENDPOINT"]))
     return asked
 
 
@@ -76,6 +96,11 @@ def synced(hub: Hub, home: Path, lock: Path) -> list[str]:
 
 
 EXPECTED = {
+    "civitai.toml": [
+        "ComfyUI/models/checkpoints/dreamshaper_8.safetensors",
+        "ComfyUI/models/loras/detail-tweaker.safetensors",
+        "ComfyUI/models/vae/dreamshaper_8_vae.safetensors",
+    ],
     "minimal.toml": [
         "sdnext/models/Lora/made-up.safetensors",
         "sdnext/models/Stable-diffusion/tiny.safetensors",

@@ -293,6 +293,9 @@ def test_a_newer_version_is_told_and_taken_only_when_asked_for(double: Civitai, 
     assert one.run("lock", asked, "--upgrade").code == 0
     assert one.run("sync", asked).code == 0
     assert one.files() == {f"{LORA}/newest.safetensors": ONE}
+    assert one.run("verify").code == 0
+    assert one.run("rm", "lora/newest", "--yes").code == 0
+    assert one.files() == {}
 
 
 def test_what_is_gone_when_a_lock_is_replayed_is_not_found(double: Civitai, tmp_path: Path):

@@ -21,6 +21,7 @@ from modelbay.bay import (
     locking,
     mending,
     relocking,
+    searching,
     subjects,
     syncing,
     verifying,
@@ -32,7 +33,7 @@ from modelbay.bay.session import Session
 from modelbay.bay.syncing import Syncing
 from modelbay.bay.tokens import TokenStore
 from modelbay.config import Settings, read_settings
-from modelbay.errors import ModelbayError, NoSearch
+from modelbay.errors import ModelbayError
 from modelbay.http import Delay
 from modelbay.library.base import Layout
 from modelbay.plan import Plan
@@ -127,18 +128,12 @@ class Bay:
         return self._session.parse(text)
 
     def search(self, query: Query, sources: Sequence[str] = ()) -> Iterator[Hit | ModelbayError]:
-        """Hits of each source in turn; a source that is down is one more result.
+        """Hits of each source, whoever answers first; one that is down is one more result.
 
         Without `sources` those that have a search are asked.
         """
-        for name in sources or self._installed():
-            try:
-                yield from self.source(name).search(query)
-            except NoSearch as error:
-                if sources:
-                    yield error
-            except ModelbayError as error:
-                yield error
+        asked = [self.source(name) for name in sources or self._installed()]
+        yield from searching.search(asked, query, named=bool(sources))
 
     def _installed(self) -> Sequence[str]:
         return sources.names()

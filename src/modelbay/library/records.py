@@ -78,6 +78,7 @@ class Records:
         self._holders: dict[Digest, dict[str, Known]] | None = None
         self._placed: dict[str, dict[tuple[str, str], Known]] = {}
         self._read: dict[str, Known] = {}
+        self._superseded: dict[str, set[tuple[str, str]]] = {}
         self._write_next = float("-inf")
 
     @property
@@ -184,6 +185,7 @@ class Records:
             revision=snapshot.revision,
         )
         with self._lock:
+            self._supersede(record, known)
             self._learn((record, name), known)
             self._placed.setdefault(record, {})[file, name] = known
             if time.monotonic() >= self._write_next:
@@ -218,9 +220,29 @@ class Records:
             make_dir(self._folder)
             write_atomic(path, _document(_head(snapshot), rows.values()), durable=durable)
             if durable:
+                self._write_superseded()
                 self._placed.pop(record, None)
                 for seen in confirmed:
                     self._read.pop(seen.file, None)
+
+    def _supersede(self, record: str, placed: Known) -> None:
+        """Other records had other bytes where `placed` is now: those are no longer there."""
+        rows = self._all().get(placed.file, {})
+        for entry, known in list(rows.items()):
+            other, name = entry
+            if other not in {record, ""} and not set(known.digests) & set(placed.digests):
+                del rows[entry]
+                self._placed.get(other, {}).pop((placed.file, name), None)
+                self._superseded.setdefault(other, set()).add((placed.file, name))
+
+    def _write_superseded(self) -> None:
+        for other, gone in self._superseded.items():
+            path = self._folder / f"{other}.json"
+            found = read_record(path)
+            if found is not None:
+                left = tuple(row for row in found.files if (row.file, row.path) not in gone)
+                write_record(path, replace(found, files=left))
+        self._superseded.clear()
 
     def _confirmed(self, snapshot: Snapshot) -> list[Known]:
         """Files that were read in this run and hold what `snapshot` wants."""
