@@ -2,11 +2,13 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -412,6 +414,19 @@ def test_the_token_of_a_locked_keyring_is_missed_aloud_and_only_where_there_is_o
     assert "keyring" not in unknown.err + unknown.out
 
 
+def test_a_lock_whose_models_token_is_locked_away_fails_with_that_as_the_next_step(login: Login):
+    login.run("token", "set", "huggingface", stdin=CANARY)
+    file = login.write("m.toml", '[models.llm]\na = "hf://demo/gated-llm"\n')
+    locked = login.run("lock", file)
+    login.backend = Raising()
+
+    said = login.run("sync", login.home / "m.lock.toml")
+
+    assert (locked.code, said.code) == (0, 3)
+    assert "the token huggingface for 127.0.0.1" in said.err
+    assert "is locked" in said.err
+
+
 def test_set_says_what_was_stored_where_and_nothing_of_it(login: Login):
     said = login.run("token", "set", "huggingface/work", "--json", stdin=f"  {WORK}\n")
 
@@ -666,3 +681,40 @@ def test_the_keyring_is_loaded_when_a_host_is_asked_and_not_offline(tmp_path, mo
         )  # fmt: skip
 
     assert ran.stdout.split() == seen
+
+
+def typed_at_the_prompt(folder: Path, keys: bytes) -> tuple[int, bytes, dict[str, str]]:
+    """What `token set` ends with, everything that the terminal showed, and what was kept."""
+    ours, theirs = pty.openpty()
+    keyring = folder / "keyring.json"
+    keyring.write_text("{}")
+    argv = [sys.executable, "-m", "tests.canaries", str(keyring), "token", "set", "huggingface"]
+    environ = {"HOME": str(folder), "PATH": os.defpath, "PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen(
+        argv, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux says EIO when the other side is closed
+            while got := os.read(ours, 65536):
+                shown += got
+                if b"token for huggingface.co: " in shown and keys:
+                    os.write(ours, keys)
+                    keys = b""
+    os.close(ours)
+    return process.returncode, shown, json.loads(keyring.read_text())
+
+
+def test_what_is_typed_at_the_prompt_is_stored_and_not_shown(tmp_path):
+    code, shown, kept = typed_at_the_prompt(tmp_path, f"{CANARY}\n".encode())
+
+    assert code == 0, shown
+    assert CANARY.encode() not in shown
+    assert kept == {f"{HF.service} default": CANARY}
+
+
+def test_an_end_of_input_at_the_prompt_stores_nothing(tmp_path):
+    code, shown, kept = typed_at_the_prompt(tmp_path, b"\x04")
+
+    assert (code, kept) == (2, {})
+    assert b"no token was given" in shown

@@ -163,7 +163,7 @@ class Credentials:
         return self._environ.get(standing.endpoint_variable, "").strip() or standing.public or None
 
     def troubles(self) -> list[str]:
-        """Sentences, not told yet, for tokens that the keyring has and did not give."""
+        """Sentences for tokens that the keyring should have, and did not give."""
         return [] if self._tokens is None else self._tokens.troubles()
 
     def variable(self, source: str, url: str) -> str:

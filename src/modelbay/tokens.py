@@ -81,8 +81,7 @@ class Tokens:
         self._open = keyring
         self._opened: Keyring | KeyringTrouble | None = None
         self._seen: dict[tuple[str, str], Secret | KeyringTrouble | None] = {}
-        self._troubles: dict[str, bool] = {}
-        """Each with whether it was told."""
+        self._troubles: dict[str, None] = {}
         self._listed: frozenset[TokenName] | None = None
         self._turn = threading.RLock()
 
@@ -123,11 +122,9 @@ class Tokens:
             return None
 
     def troubles(self) -> list[str]:
-        """Sentences that were not told yet."""
+        """Sentences for the tokens that `standing` should have given, and could not."""
         with self._turn:
-            new = [sentence for sentence, told in self._troubles.items() if not told]
-            self._troubles.update(dict.fromkeys(new, True))
-            return new
+            return list(self._troubles)
 
     def keep(self, asked: TokenName, secret: Secret) -> None:
         """Stores `secret`, and reads it back. Raises KeyringTrouble, DiskError, UsageError."""
@@ -187,7 +184,7 @@ class Tokens:
                 self._listed = frozenset(self.known())
             if asked in self._listed:
                 sentence = f"the token {asked.shown} for {asked.host} is not used: {trouble}"
-                self._troubles.setdefault(sentence, False)
+                self._troubles[sentence] = None
 
     def _list_also(self, name: TokenName) -> bool:
         """Before the keyring has it, so that no kill leaves a token that nobody lists. Gives

@@ -186,7 +186,10 @@ def _asked(face: Face, named: "Named", user: str | None) -> Secret:
     """The value, typed blind or read from stdin. Raises UsageError."""
     if sys.stdin.isatty():
         what = "password" if user is not None else "token"
-        text = getpass.getpass(f"{what} for {clean(named.token.host)}: ", stream=face.err)
+        try:
+            text = getpass.getpass(f"{what} for {clean(named.token.host)}: ", stream=face.err)
+        except EOFError:
+            text = ""
     else:
         # As bytes: what is not UTF-8 must not end up in the text of an error.
         stream = getattr(sys.stdin, "buffer", None)

@@ -1,14 +1,15 @@
 """The sources of one session, each made when it is first asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from modelbay import sources
 from modelbay.credentials import Credentials
-from modelbay.errors import AccessError, NotFound, RefError, UsageError
+from modelbay.errors import AccessError, ModelbayError, NotFound, RefError, UsageError
 from modelbay.http import Client
-from modelbay.location import Location, Other
+from modelbay.location import Http, Location, Other
 from modelbay.refs import ModelRef, parse
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import select
@@ -29,6 +30,7 @@ class Loaded:
         self._endpoints = endpoints
         self._sources: dict[str, Source] = {}
         self._own: dict[str, Source] = {}
+        self._told: set[str] = set()
 
     def get(self, name: str) -> Source:
         """The source called `name`. Raises UsageError."""
@@ -81,29 +83,48 @@ class Loaded:
     def resolve(self, ref: ModelRef) -> Snapshot:
         """What `ref` means now. Raises NotFound, AccessError, NetworkError, UnsafeName."""
         own = self._own.get(str(ref))
-        try:
+        with self._blaming():
             snapshot = (own or self.get(ref.source)).resolve(ref)
-        except (AccessError, NotFound) as error:
-            # A token that the keyring did not give may be why.
-            error.hint = "; ".join(filter(None, [*self._means.credentials.troubles(), error.hint]))
-            raise
         if own is not None:
             self._own[str(snapshot.ref)] = own
-        return replace(snapshot, notes=(*snapshot.notes, *self._means.credentials.troubles()))
+        new = [one for one in self._means.credentials.troubles() if one not in self._told]
+        self._told.update(new)
+        return replace(snapshot, notes=(*snapshot.notes, *new)) if new else snapshot
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
         """Where a file can be had, whichever source has it in the end."""
         for _ in range(_DEEPEST + 1):
             source = self._own.get(str(snapshot.ref)) or self.get(snapshot.ref.source)
-            location = source.locate(snapshot, file)
+            with self._blaming():
+                location = source.locate(snapshot, file)
             if not isinstance(location, Other):
-                return location
+                return self._blamed(location)
             snapshot = self.resolve(location.ref)
             file = select(snapshot, path=location.ref.path).files[0]
         raise UsageError(
             f"{snapshot.ref} is passed on from source to source more than {_DEEPEST} times",
             hint="name the model at the source that has its bytes",
         )
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        """A token that the keyring did not give may be why a source is refused."""
+        try:
+            yield
+        except (AccessError, NotFound) as error:
+            self._with_troubles(error)
+            raise
+
+    def _blamed(self, location: Location) -> Location:
+        if not isinstance(location, Http) or location.explain is None:
+            return location
+        explain = location.explain
+        return replace(location, explain=lambda *told: self._with_troubles(explain(*told)))
+
+    def _with_troubles(self, error: ModelbayError) -> ModelbayError:
+        if isinstance(error, AccessError | NotFound):
+            error.hint = "; ".join(filter(None, [*self._means.credentials.troubles(), error.hint]))
+        return error
 
     def has_mirrors(self, name: str) -> bool:
         """Whether other endpoints may have the files of the source called `name`."""
