@@ -157,7 +157,9 @@ def test_each_page_in_place_of_a_file_is_an_error_of_its_own(drive, mode, expect
     assert raised.value.hint
 
 
-@pytest.mark.parametrize(("mode", "code"), [("quota", 6), ("private", 3), ("missing", 8)])
+@pytest.mark.parametrize(
+    ("mode", "code"), [("quota", 6), ("late-quota", 6), ("private", 3), ("missing", 8)]
+)
 def test_the_exit_code_says_what_kind_of_trouble_it_was(drive, tmp_path, mode, code):
     drive.elsewhere = drive.url
     drive.things[FILE] = Shared("model.gguf", GGUF, mode)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from modelbay.errors import ModelbayError
+from modelbay.errors import LoginPage, ModelbayError
 from modelbay.refs import ModelRef
 from modelbay.text import Secret
 
@@ -50,6 +50,8 @@ class Http:
     expires: float | None = None
     explain: Callable[[int, Mapping[str, str], str], ModelbayError] | None = None
     """What a refusal (status, headers in lower case, start of the body) means to the source."""
+    page: Callable[[LoginPage], ModelbayError] | None = None
+    """What a page in place of the file means to the source, its title in the sentence."""
     etag: str | None = None
     """The strong validator known beforehand, unquoted."""
     turned_away: Callable[[str], ModelbayError | None] | None = None

@@ -22,7 +22,7 @@ from modelbay.safepath import SafeRelPath, refuse_clashes
 from modelbay.snapshot import Hit, ModelFile, Query, Snapshot
 from modelbay.sources.base import Means, Option
 from modelbay.sources.disposition import NAMELESS, name_in, safe_name
-from modelbay.sources.gdrive_errors import explained, refused_file
+from modelbay.sources.gdrive_errors import explained, page_in_place, refused_file
 from modelbay.text import clean
 from modelbay.wire.gdrive import FILES, Download, Drive, Refusal
 from modelbay.wire.gdrive_links import Link, link_in
@@ -152,6 +152,7 @@ class GDrive:
             found.headers,
             credential=drive.credential,
             explain=explain,
+            page=lambda page: page_in_place(ref, page),
             etag=_strong(found.answer),
         )
 

@@ -49,6 +49,13 @@ def refused_file(
     )
 
 
+def page_in_place(ref: ModelRef, page: LoginPage) -> ModelbayError:
+    """The same, for a page that came when the file was asked for; its title is in `page`."""
+    if "quota" in str(page).lower():
+        return _overasked(ref, Page("quota", str(page)))
+    return page
+
+
 def _overasked(ref: ModelRef, page: Page) -> RateLimited:
     if page.kind == "quota":
         return RateLimited(

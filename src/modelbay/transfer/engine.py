@@ -1,12 +1,13 @@
 """One file, perfectly: fetch, resume, verify. Blocking; threads are the caller's and ours."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelbay import files
 from modelbay.digest import disagreement, find
-from modelbay.errors import ModelbayError, UpstreamChanged, WrongBytes
+from modelbay.errors import LoginPage, ModelbayError, UpstreamChanged, WrongBytes
 from modelbay.http import Client
 from modelbay.http.hosts import Patience
 from modelbay.location import Http, Local, Location, Stream
@@ -59,7 +60,10 @@ class Engine:
             progress.state = "connecting"
             try:
                 location = order.locate()
-                fetched = self._once(order, location, progress, stop, tries, ranged=course.ranged)
+                with _pages_explained(location):
+                    fetched = self._once(
+                        order, location, progress, stop, tries, ranged=course.ranged
+                    )
                 fetched = _seen_whole(order, fetched)
                 self._verify(order, fetched)
             except NoRanges:
@@ -234,6 +238,17 @@ class Engine:
         kept = _quarantined(order.part)
         if kept is not None:
             kept.unlink(missing_ok=True)
+
+
+@contextmanager
+def _pages_explained(location: Location) -> Iterator[None]:
+    """Raises what a page in place of the file means to the source, where it can tell."""
+    try:
+        yield
+    except LoginPage as page:
+        if isinstance(location, Http) and location.page is not None:
+            raise location.page(page) from page
+        raise
 
 
 @dataclass(slots=True)
