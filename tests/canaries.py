@@ -1,10 +1,12 @@
 """Twelve secrets, and looking for any of them in what a run leaves.
 
 As a program (`python -m tests.canaries KEYRING ARGV…`) it is modelbay with every library's log
-at DEBUG on stderr, and the JSON file KEYRING as the login's keyring.
+at DEBUG on stderr, and the JSON file KEYRING as the login's keyring; without ARGV it carries out
+what stands on stdin, a JSON object a line.
 """
 
 import base64
+import io
 import json
 import logging
 import os
@@ -21,6 +23,7 @@ NAMES = (
     "userinfo", "signed-query", "toml-header", "keyring", "lock-header",
 )  # fmt: skip
 PIECE = 8
+CODE = "exit code: "
 
 
 def made(seed: int) -> dict[str, str]:
@@ -115,7 +118,14 @@ def main(keyring: str, *argv: str) -> int:
         chosen = settings or read_settings(environ)
         return Bay(chosen, environ, workspace=workspace, root=root, tokens=tokens)
 
-    return run(argv, environ=os.environ, open_bay=open_bay)
+    if argv:
+        return run(argv, environ=os.environ, open_bay=open_bay)
+    for line in sys.stdin.readlines():
+        asked = json.loads(line)
+        sys.stdin = io.StringIO(asked["stdin"])
+        code = run(asked["argv"], environ={**os.environ, **asked["more"]}, open_bay=open_bay)
+        print(f"\n{CODE}{code}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
