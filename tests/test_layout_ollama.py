@@ -255,3 +255,41 @@ def test_adopting_knows_the_files_by_the_same_names(double: OllamaDouble, user: 
     assert said.code == 0
     listed = json.loads(user.run("ls", "--files", "--json").out)
     assert "model.gguf" in json.dumps(listed)
+
+
+def test_a_model_is_listed_with_the_digits_that_ollama_shows(double: OllamaDouble, user: Machine):
+    assert user.run("get", "ollama:m:1").code == 0
+
+    assert f" {sha256(double.manifests['library/m:1'])[:7]} " in user.run("ls").out
+
+
+def test_what_a_tag_stands_for_now_is_told(double: OllamaDouble, user: Machine):
+    assert user.run("get", "ollama:m:1").code == 0
+    double.manifests["library/m:1"] = double.manifests["library/m:2"]
+
+    said = user.run("outdated")
+
+    assert f" {sha256(double.manifests['library/m:2'])[:7]} " in said.out
+    assert "2 files" in said.out
+
+
+def test_a_factory_names_a_registry_of_ones_own(double: OllamaDouble, user: Machine):
+    text = f'[sources.lab]\ntype = "ollama"\nregistry = "{double.registry}"\n'
+    provision = user.write("team.toml", text + '[models.llm]\nm = "lab:m:1"\n')
+
+    assert user.run("sync", provision).code == 0
+    assert {"llm/m/model.gguf", "llm/m/manifest.json"} <= {
+        name.partition("models/")[2] for name in user.files()
+    }
+
+
+def test_an_entry_of_which_a_part_is_wanted_has_no_place_in_the_store(
+    double: OllamaDouble, user: Machine
+):
+    text = '[models.llm.m]\nsource = "ollama"\nmodel = "m"\ntag = "1"\nfile = "model.gguf"\n'
+
+    said = user.run("sync", user.write("team.toml", text + 'layout = "ollama"\n'))
+
+    assert said.code == 2
+    assert "holds whole models" in said.err
+    assert user.run("sync", user.write("flat.toml", text)).code == 0

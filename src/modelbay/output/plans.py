@@ -83,9 +83,10 @@ def question(plans: Sequence[Plan], words: Words) -> str | None:
 
 
 def short(revision: str) -> str:
-    """A commit by its first twelve digits; anything else as it is."""
-    is_commit = len(revision) >= 40 and all(c in "0123456789abcdef" for c in revision)
-    return revision[:12] if is_commit else clean(revision, limit=100)
+    """A commit or a sha256 by its first twelve digits; anything else as it is."""
+    digits = revision.removeprefix("sha256:")
+    is_digest = len(digits) >= 40 and all(c in "0123456789abcdef" for c in digits)
+    return digits[:12] if is_digest else clean(revision, limit=100)
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Access:
         key = self.key
         if key is not None and self._may_know(repo, challenge):
             return ask_token(self.means.client, *signed(challenge, key))
-        own = self.means.credentials.find("ollama", challenge.realm)
+        own = self.means.credentials.find("ollama", challenge.realm, auth={})
         try:
             return ask_token(self.means.client, challenge.url({}), own)
         except Refusal as refusal:
