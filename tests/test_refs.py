@@ -17,7 +17,8 @@ COMMIT = "86b5e0934494bd15c9632b12f734a8a67f723594"
 
 @cache
 def forms(endpoint: str | None = None) -> list[Source]:
-    sources = all_sources(lambda _: Means(Client(), Credentials({}), endpoint))
+    homes = {"huggingface": endpoint}
+    sources = all_sources(lambda name: Means(Client(), Credentials({}), homes.get(name)))
     return [sources[name] for name in ("huggingface", "mock", "url")]
 
 

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from modelbay.bay.agreeing import noted
+from modelbay.bay.session import Session
+from modelbay.config import Settings
 from modelbay.credentials import Credentials
 from modelbay.digest import Digest
 from modelbay.errors import (
@@ -575,6 +578,15 @@ def test_the_token_of_civitai_is_for_its_own_endpoint_alone():
     assert Credentials(environ).find("civitai", "https://civitai.com") is not None
     assert Credentials(environ).find("civitai", "https://civitai.com.example") is None
     assert Credentials(environ).find("civitai", "http://civitai.com") is None
+
+
+def test_where_the_key_of_an_entry_goes_is_said_of_the_public_service_too():
+    session = Session(Settings(), {"HOME": "/nowhere"})
+    snapshot = Snapshot(parse("civitai://5", [source()]), "5+6", ())
+
+    (note,) = noted(session, snapshot, {"token_env": "TEAM_KEY"}).notes
+    session.close()
+    assert note == "sends the credential in TEAM_KEY to https://civitai.com and to no other host"
 
 
 def test_a_short_digest_is_checked_and_never_names_content():
