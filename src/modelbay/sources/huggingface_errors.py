@@ -16,9 +16,10 @@ from modelbay.errors import (
     ServerTrouble,
 )
 from modelbay.http import Answer
+from modelbay.http.redact import shown_url
 from modelbay.location import Credential
 from modelbay.text import clean
-from modelbay.wire.hub import Hub, Refusal, Repo, refusal_of
+from modelbay.wire.hub import PUBLIC, Hub, Refusal, Repo, refusal_of
 
 _NEAR = 0.6
 
@@ -72,8 +73,8 @@ def gated(repo: Repo, hub: Hub, variable: str) -> ModelbayError:
     if hub.credential is None:
         return CredentialMissing(
             f"{repo.id} is gated, and no token for {host_of(repo)} was found",
-            hint=f"accept its terms at {repo.page}, then `export {variable}=<your token>` "
-            "and run the same command again",
+            hint=f"accept its terms at {repo.page}, then `export {variable}=<your token>`, or "
+            f"{_storing(repo)}, and run the same command again",
         )
     return Gated(
         f"{repo.id} is gated, and the token from {hub.credential.label} has no access to it",
@@ -146,8 +147,15 @@ def _refused(refusal: Refusal, hub: Hub, repo: Repo) -> CredentialRefused:
 def _wanted(repo: Repo, variable: str) -> CredentialMissing:
     return CredentialMissing(
         f"{host_of(repo)} wants a token for {repo.id}, and none was found",
-        hint=f"`export {variable}=<your token>` and run the same command again",
+        hint=f"`export {variable}=<your token>`, or {_storing(repo)}, and run the same command "
+        "again",
     )
+
+
+def _storing(repo: Repo) -> str:
+    """How a token gets into the keyring."""
+    host = "" if repo.endpoint == PUBLIC else f" --host {shown_url(repo.endpoint)}"
+    return f"`modelbay token set huggingface{host}`"
 
 
 def _near_models(hub: Hub, repo: Repo) -> list[str]:
