@@ -299,3 +299,29 @@ def test_a_fetch_that_was_killed_goes_on_where_it_stopped(own):
         assert said.code == 0, said.err
         assert min(start for start in server.starts()[before:]) > 0
         assert placed(own).keys() == {"model.bin"}
+
+
+def test_what_was_unpacked_is_exported_as_its_archive(server, own):
+    own.run("sync", own.write("m.toml", entry(server)))
+
+    said = own.run("export", own.home / "e.toml")
+    locked = own.run("export", "--lock", own.home / "e.lock.toml")
+
+    assert said.code == 0, said.err
+    assert "extract = true" in (own.home / "e.toml").read_text()
+    assert own.run("sync", own.home / "e.toml").code == 0
+    assert placed(own) == MEMBERS
+    assert "unpacked from an archive" in locked.err
+
+
+def test_a_damaged_member_is_not_fetched_by_itself(server, own):
+    own.run("sync", own.write("m.toml", entry(server)))
+    (own.workspace / HERE / "readme.txt").write_bytes(b"HELLO\n")
+    before = len(server.asked)
+
+    said = own.run("verify", "--repair")
+    by_lock = own.run("verify", own.home / "m.lock.toml", "--repair")
+
+    assert "is a member of release.tar.gz" in said.err
+    assert "is a member of release.tar.gz" in by_lock.err
+    assert len(server.asked) == before

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from modelbay.digest import Digest, find
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
 
+ARCHIVE: Final = "archive"
+"""In a snapshot's table: the file that all others are members of."""
 GateState = Literal["no", "auto", "manual"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from modelbay import sources
 from modelbay.bay.session import Session
 from modelbay.credentials import variable_for
 from modelbay.digest import Digest
@@ -203,9 +204,10 @@ def _fetched(session: Session, url: str) -> bytes:
         means = Means(client, credentials, endpoint)
         for failures in range(1, _MOST_TRIES + 1):
             try:
+                location = Http(url, credential=credentials.find("url", url))
                 if link_in(url, endpoint) is not None:
-                    return _asked(client, url, _on_drive(means, url))
-                return _asked(client, url, Http(url, credential=credentials.find("url", url)))
+                    location = _on_drive(means, url)
+                return _asked(client, url, location)
             except NetworkError as error:
                 if not error.transient or failures >= min(_MOST_TRIES, patience.tries):
                     raise
@@ -217,9 +219,7 @@ def _on_drive(means: Means, url: str) -> Http:
     """Where the file is that a share link leads to. Raises as the source `gdrive`, and
     UsageError for a folder.
     """
-    from modelbay.sources.gdrive import GDrive
-
-    drive = GDrive(means)
+    drive = sources.load("gdrive")(means)
     ref = drive.ref_of({"url": url})
     snapshot = drive.resolve(ref)
     if "file-id" not in snapshot.table:
@@ -227,7 +227,10 @@ def _on_drive(means: Means, url: str) -> Http:
             f"{ref} is a folder, and a provision file was expected",
             hint="copy the link of the file in it",
         )
-    return drive.locate(snapshot, snapshot.files[0])
+    location = drive.locate(snapshot, snapshot.files[0])
+    if not isinstance(location, Http):
+        raise TypeError(f"{location!r} is no address")
+    return location
 
 
 def _asked(client: Client, url: str, location: Http) -> bytes:

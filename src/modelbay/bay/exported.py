@@ -49,6 +49,8 @@ class Held(There):
     """One whose source this version knows, so that an entry can ask for it."""
 
     ref: ModelRef = field(kw_only=True)
+    unpacked: bool = field(default=False, kw_only=True)
+    """Its files are members of an archive, which is what can be asked for."""
 
     @property
     def lying(self) -> Lying:
@@ -86,6 +88,9 @@ def _keys(session: Session, held: Held, *, pinned: bool) -> dict[str, object]:
     if {"file", "files"} <= {option.name for option in source.options}:
         keys |= file_keys(held.files)
     keys |= keys_of_place(held.lying, session.workspace)
+    if held.unpacked:
+        keys.pop("filename", None)
+        return {**keys, "extract": True}
     only = next(iter(held.files.values())) if len(held.files) == 1 else None
     digest = find(only.digests, "sha256") if only is not None else None
     unpinned = pinned and source.ref_of(dict(keys)).revision is None
@@ -180,7 +185,7 @@ def lock_text(session: Session, held: Sequence[Held], described: Described) -> b
         provision = read_provision(asked, locking.known(session))
     entries = {entry.id: entry for entry in provision.entries}
     app = application(provision.folders or session.settings.folders)
-    records = _Tables()
+    records = Tables()
     models = [
         _locked(session, one, entries[one.ident], app, provision.categories, records)
         for one in held
@@ -194,7 +199,7 @@ def _locked(
     entry: Entry,
     app: Application,
     categories: Mapping[str, str],
-    records: "_Tables",
+    records: "Tables",
 ) -> LockedModel:
     in_cache = held.model.layout == "hf-cache"
     listed = tuple(
@@ -218,7 +223,7 @@ def _locked(
     return locked(wanted(entry, snapshot, path=None, application=app, categories=more), {})
 
 
-class _Tables:
+class Tables:
     """What records tell that a lock writes under the source's name."""
 
     def __init__(self) -> None:

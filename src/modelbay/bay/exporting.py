@@ -9,6 +9,7 @@ from typing import Final, Literal
 from modelbay import files
 from modelbay.bay.exported import (
     Held,
+    Tables,
     There,
     describe,
     lock_text,
@@ -23,6 +24,7 @@ from modelbay.digest import Algorithm, disagreement, find
 from modelbay.errors import RefError, TargetTaken, WrongBytes
 from modelbay.library.index import IndexedFile, IndexedModel
 from modelbay.provision import editing
+from modelbay.snapshot import ARCHIVE
 from modelbay.text import clean
 from modelbay.transfer import Stop
 
@@ -136,7 +138,8 @@ def _held(
 ) -> There | None:
     """None for a model that no entry can ask for, which only a list of sums takes."""
     try:
-        return Held(model, there, ref=session.sources.parse(model.ref))
+        held = Held(model, there, ref=session.sources.parse(model.ref))
+        held.unpacked = ARCHIVE in (Tables().of(held) or {})
     except RefError:
         if form == "sha256sums":
             return There(model, there)
@@ -144,6 +147,13 @@ def _held(
             f"{clean(model.root)} is left out: nothing here could fetch {clean(model.ref)} again"
         )
         return None
+    if held.unpacked and form == "lock":
+        notes.append(
+            f"{clean(model.root)} is left out: it was unpacked from an archive, which only "
+            "`modelbay lock` can lock"
+        )
+        return None
+    return held
 
 
 def _there(session: Session, model: IndexedModel, notes: list[str]) -> dict[str, IndexedFile]:

@@ -20,7 +20,7 @@ from modelbay.library.home import NAME, journal_of, part_key, record_name
 from modelbay.library.records import Records
 from modelbay.library.unpack import unpack
 from modelbay.plan import Action, Step, Way
-from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.snapshot import ARCHIVE, ModelFile, Snapshot
 from modelbay.text import clean
 
 _BESIDE: Final = "unpacked"
@@ -80,7 +80,13 @@ class Archived:
         self.inner.prepare(snapshot)
 
     def finish(self, snapshot: Snapshot) -> None:
-        self.inner.finish(snapshot)
+        self.inner.finish(self._of_archive(snapshot))
+
+    def _of_archive(self, snapshot: Snapshot) -> Snapshot:
+        """For the record, which tells whoever reads it later that no member can be fetched by
+        itself.
+        """
+        return replace(snapshot, table={**snapshot.table, ARCHIVE: str(self.archive.path)})
 
     def moving(
         self,
@@ -172,7 +178,7 @@ class Archived:
                 reason = f"it came with {clean(self.archive.path)}"
                 part = fresh / file.path
                 step = Step(file, action, target, target, part, reason=reason)
-                self.inner.place(snapshot, step, file.digests)
+                self.inner.place(self._of_archive(snapshot), step, file.digests)
 
     def _as_a_whole(self, snapshot: Snapshot, fresh: Path, files: Sequence[ModelFile]) -> bool:
         """Whether the fresh folder became the model's own, which was not there."""
@@ -189,7 +195,8 @@ class Archived:
             return False
         for file in files:
             path = self.inner.place_of(snapshot, file).target
-            records.add(record_name(snapshot), snapshot, file.path, path, file.digests)
+            noted = self._of_archive(snapshot)
+            records.add(record_name(snapshot), noted, file.path, path, file.digests)
         return True
 
     def _verdict(

@@ -11,7 +11,7 @@ from modelbay.errors import FormatError
 from modelbay.provision.pins import Pin, read_pin
 from modelbay.refs import ModelRef
 from modelbay.safepath import SafeRelPath
-from modelbay.snapshot import GateState, Licence, ModelFile, Snapshot
+from modelbay.snapshot import ARCHIVE, GateState, Licence, ModelFile, Snapshot
 from modelbay.text import clean
 
 VERSION: Final = 1
@@ -149,11 +149,14 @@ def _revision_in(table: Mapping[str, str]) -> str | None:
 def snapshot_of(model: LockedModel, ref: ModelRef) -> Snapshot:
     """The snapshot that a locked model is: its source was not asked (`fresh` is False)."""
     revision = _revision_in(model.table) or model.tree_hash[7:47]
+    table = dict(model.table)
+    if model.archives:
+        table[ARCHIVE] = str(model.archives[0].file.path)
     return Snapshot(
         ref,
         revision,
         model.files,
-        model.table,
+        table,
         licence=model.licence,
         gated=model.gated,
         fresh=False,

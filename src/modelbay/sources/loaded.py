@@ -13,8 +13,9 @@ from modelbay.location import Http, Location, Other
 from modelbay.refs import ModelRef, parse
 from modelbay.safepath import SafeRelPath
 from modelbay.selection import select
-from modelbay.snapshot import ModelFile, Snapshot
+from modelbay.snapshot import ARCHIVE, ModelFile, Snapshot
 from modelbay.sources.base import Means, Mirrored, Source
+from modelbay.text import clean
 
 _DEEPEST = 3
 """How many times a source may name another one (design.md §2)."""
@@ -92,7 +93,15 @@ class Loaded:
         return replace(snapshot, notes=(*snapshot.notes, *new)) if new else snapshot
 
     def locate(self, snapshot: Snapshot, file: ModelFile) -> Location:
-        """Where a file can be had, whichever source has it in the end."""
+        """Where a file can be had, whichever source has it in the end. Raises UsageError for a
+        member of an archive.
+        """
+        if snapshot.table.get(ARCHIVE) not in {None, file.path}:
+            raise UsageError(
+                f"{clean(file.path)} is a member of {clean(snapshot.table[ARCHIVE])}, and cannot "
+                "be fetched by itself",
+                hint="sync its provision file or its lock, with --replace where it is damaged",
+            )
         for _ in range(_DEEPEST + 1):
             source = self._own.get(str(snapshot.ref)) or self.get(snapshot.ref.source)
             with self._blaming():
