@@ -140,10 +140,16 @@ class OllamaDouble:
 
 def _server(double: OllamaDouble, handler: type["_Handler"]) -> ThreadingHTTPServer:
     made = type("Bound", (handler,), {"double": double})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), made)
-    server.daemon_threads = True
+    server = _Quiet(("127.0.0.1", 0), made)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is none of this server's business."""
 
 
 class _Handler(BaseHTTPRequestHandler):
