@@ -12,6 +12,8 @@ REFS = [
     "http://host.example:8080/file", "url:https://huggingface.co/org/name",
     "civitai://58390", "civitai://58390+12", "civitai://model/4384",
     "civitai://58390?endpoint=https://civitai.company.com",
+    "https://drive.google.com/file/d/abc/view?resourcekey=0-x",
+    "https://drive.google.com/drive/folders/abc", "gdrive:abc",
     "mock://org/model", "mock://org/model@abcdef", "mock://org/m?files=a,b/c",
     "mock://org/m?files=a&content=random:10:x",
 ]  # fmt: skip
