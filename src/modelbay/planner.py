@@ -41,15 +41,17 @@ def make_plan(
     tick: Tick | None = None,
     replace: bool = False,
     elsewhere: Elsewhere | None = None,
+    first: dict[Digest, Step] | None = None,
 ) -> Plan:
-    """Steps in the order of the selection. LINK steps may need the bytes of an earlier step.
+    """Steps in the order of the selection. LINK steps may need the bytes of an earlier step,
+    also of an earlier plan that was made with the same `first`.
 
     `replace` takes files that are not ours as REPLACE instead of BLOCKED. Files in place
     are hashed unless a record or `elsewhere` knows them. Raises DiskError, UsageError, and
     what `tick` raises.
     """
     steps: list[Step] = []
-    first: dict[Digest, Step] = {}
+    first = {} if first is None else first
     snapshot, lying = selection.snapshot, layout.as_recorded(selection.snapshot, selection.files)
     for file in selection.files:
         if file.path in lying:
@@ -219,12 +221,12 @@ def _step(
 
 
 def _shared(step: Step, first: dict[Digest, Step], layout: Layout) -> Step:
-    """`step`, or a LINK to an earlier step of this plan that brings the same bytes."""
+    """`step`, or a LINK to an earlier one that brings the same bytes."""
     digest = step.file.sha256 or find(step.file.digests, "git-sha1")
     if digest is None or step.action not in MOVES:
         return step
     earlier = first.setdefault(digest, step)
-    if earlier is step or step.action is Action.REPLACE:
+    if earlier.target == step.target or step.action is Action.REPLACE:
         return step
     reason = f"the same bytes as {clean(earlier.file.path)}"
     return Step(

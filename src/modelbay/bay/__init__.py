@@ -9,6 +9,7 @@ with Bay.open() as bay:
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -178,6 +179,10 @@ class Bay:
         is its id in a lock.
         """
         return self._session.plan(selection, layout, replacing=replacing, model=model)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Plans made inside are for one run: what one of them brings, the later ones link."""
+        return self._session.together()
 
     def carry(self, plans: Sequence[Plan]) -> Run:
         """Starts the work and returns at once. Raises before that: UsageError where two plans

@@ -1,6 +1,7 @@
 """What one session is wired from, and the steps that every use case takes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from modelbay import paths
 from modelbay.bay.unpacking import plan_of
 from modelbay.config import Settings
 from modelbay.credentials import Credentials
+from modelbay.digest import Digest
 from modelbay.errors import CredentialMissing, NoSpace, UsageError
 from modelbay.http import Client, Reach
 from modelbay.library.archived import Archived
@@ -22,7 +24,7 @@ from modelbay.library.hf_cache import HfCache
 from modelbay.library.ollama_layout import OllamaStore
 from modelbay.library.trash import expire, with_trash
 from modelbay.location import Http
-from modelbay.plan import LADDER, Plan, Way
+from modelbay.plan import LADDER, Plan, Step, Way
 from modelbay.planner import check_space, check_targets, check_writable, make_plan
 from modelbay.provision import Place
 from modelbay.provision.formats import judge_danger, judge_formats
@@ -90,6 +92,8 @@ class Session:
             lambda: paths.state_dir(environ) / "library.db", self._standard_homes
         )
         self._restricted: list[Session] = []
+        self._is_restricted = reach is not None
+        self._together: dict[Digest, Step] | None = None
         self.mirrors: Sequence[str] = settings.mirrors
         """Endpoints that are asked before a file's own source."""
 
@@ -104,6 +108,7 @@ class Session:
             reach=reach,
             tokens=self.tokens,
         )
+        made.client.hosts = self.client.hosts
         made.engine.bucket = self.engine.bucket
         caches = paths.hub_cache(self.environ), paths.ollama_models(self.environ)
         made.elsewhere.closed = tuple(cache.resolve() for cache in caches)
@@ -232,11 +237,27 @@ class Session:
             plan = plan_of(selection, layout, replacing=replacing, elsewhere=self.elsewhere)
         else:
             plan = make_plan(
-                selection, layout, held=held_bytes, replace=replacing, elsewhere=self.elsewhere
+                selection,
+                layout,
+                held=held_bytes,
+                replace=replacing,
+                elsewhere=self.elsewhere,
+                first=self._together,
             )
         plan = replace(plan, model=model or str(selection.snapshot.ref))
         self._layouts[_key(plan)] = layout
         return plan
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Plans made inside are for one run: what one of them brings, the later ones link. For
+        a file that is not trusted each model's bytes come from its own source.
+        """
+        self._together = None if self._is_restricted else {}
+        try:
+            yield
+        finally:
+            self._together = None
 
     def layout_of(self, plan: Plan) -> Layout:
         """The layout that `plan`, made by this session, is for."""

@@ -186,12 +186,13 @@ def prepare(session: Session, where: str, **options: Unpack[Options]) -> Syncing
     )
     own = session_for(session, document)
     own.mirrors = tuple(dict.fromkeys([*mirrors, *session.settings.mirrors]))
-    if document.kind == "lock":
-        made = _of_lock(own, document)
-    elif options.get("locked"):
-        made = _of_lock_beside(own, document)
-    else:
-        made = _of_provision(own, document)
+    with own.together():
+        if document.kind == "lock":
+            made = _of_lock(own, document)
+        elif options.get("locked"):
+            made = _of_lock_beside(own, document)
+        else:
+            made = _of_provision(own, document)
     if options.get("replace"):
         made = replace(made, plans=tuple(_replacing(own, plan) for plan in made.plans))
     if options.get("exact"):

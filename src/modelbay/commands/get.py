@@ -133,7 +133,7 @@ def command(
     wanted.check()
     with face.bay() as bay:
         parsed = list(dict.fromkeys(bay.parse(text) for text in refs))
-        with Asking(face, bay, f"asking about {count(len(parsed), 'model')}"):
+        with bay.together(), Asking(face, bay, f"asking about {count(len(parsed), 'model')}"):
             plans, failures = _planned(bay, parsed, wanted)
         if dry_run:
             return _show_plans(face, plans, failures, as_json=as_json)

@@ -31,8 +31,8 @@ class Asking:
         self._over = threading.Event()
         self._drawing = threading.Lock()
         self._thread = threading.Thread(target=self._show, name="modelbay-asking", daemon=True)
-        terminal = face.err.isatty() and face.environ.get("TERM", "dumb") != "dumb"
-        self._drawn = terminal and not face.events and not face.is_on("DISABLE_PROGRESS")
+        self._drawn = face.draws() and not face.events and not face.is_on("DISABLE_PROGRESS")
+        self._wipe = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,8 +46,7 @@ class Asking:
     ) -> None:
         with self._drawing:
             self._over.set()
-            if self._drawn:
-                self._write("\r\x1b[2K")
+            self._write(self._wipe)
 
     def _show(self) -> None:
         began = time.monotonic()
@@ -57,7 +56,8 @@ class Asking:
             if self._drawn and now - began >= _QUIET_SECONDS:
                 with self._drawing:
                     if not self._over.is_set():
-                        self._write("\r\x1b[2K" + self._sentence(now - began)[:_WIDTH])
+                        self._wipe = "\r\x1b[2K"
+                        self._write(self._wipe + self._sentence(now - began)[:_WIDTH])
             elif not self._drawn and now - spoken >= HEARTBEAT:
                 spoken = now
                 self._face.notice("waiting", self._sentence(now - began))

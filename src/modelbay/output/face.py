@@ -100,6 +100,11 @@ class Face:
         """Whether there is a person to ask."""
         return sys.stdin.isatty() and self.err.isatty()
 
+    def draws(self) -> bool:
+        """Whether stderr is a terminal on which lines may be drawn over."""
+        ci = self.environ.get("CI", "").strip().lower() not in {"", "0", "false", "no"}
+        return self.err.isatty() and not ci and self.environ.get("TERM", "dumb") != "dumb"
+
     def is_on(self, variable: str) -> bool:
         return self.environ.get(variable, "").strip().lower() in _TRUE
 

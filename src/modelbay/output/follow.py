@@ -58,8 +58,7 @@ def watch_for(face: Face, wanted: Wanted, *, doing: str = "fetching") -> Watch:
         return JsonWatch(face)
     if wanted == "none" or face.is_on("DISABLE_PROGRESS"):
         return Silent(face)
-    ci = face.environ.get("CI", "").strip().lower() not in {"", "0", "false", "no"}
-    if not face.err.isatty() or ci or face.environ.get("TERM", "dumb") == "dumb":
+    if not face.draws():
         return PlainWatch(face, doing=doing)
     return LiveWatch(face)
 

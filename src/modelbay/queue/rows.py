@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from modelbay.digest import Digest
@@ -96,6 +97,9 @@ class MemoryRows:
         }
         self._open: dict[int, int] = {}
         self._links: dict[int, list[Row]] = {}
+        self._bringing: dict[Path, Row] = {}
+        self._after: dict[int, list[Row]] = {}
+        """Links that wait for a row of another plan, by its `id`."""
         self._events: list[Event] = []
         self._unsettled = 0
         self._lock = threading.RLock()
@@ -112,6 +116,7 @@ class MemoryRows:
             self._unsettled += len(made)
             for row in moving:
                 self._waiting[row.slot].append(row)
+                self._bringing[row.step.blob] = row
             self._open[id(plan)] = len(moving)
             self._links[id(plan)] = [row for row in made if row.slot == "link"]
             self._free_links(plan)
@@ -119,9 +124,17 @@ class MemoryRows:
         return made
 
     def _free_links(self, plan: Plan) -> None:
-        """Links may be made of bytes that another step of their plan brings, so they wait."""
-        if not self._open[id(plan)]:
-            self._waiting["link"].extend(self._links.pop(id(plan), ()))
+        """Links may be made of bytes that another step of their plan brings, or one of an
+        earlier plan, so they wait.
+        """
+        if self._open[id(plan)]:
+            return
+        for link in self._links.pop(id(plan), ()):
+            brings = self._bringing.get(link.step.source) if link.step.source else None
+            if brings is None or brings.ending is not None:
+                self._waiting["link"].append(link)
+            else:
+                self._after.setdefault(id(brings), []).append(link)
 
     def all(self) -> Sequence[Row]:
         return self._rows
@@ -142,6 +155,7 @@ class MemoryRows:
             if row.slot != "link":
                 self._open[id(row.plan)] -= 1
                 self._free_links(row.plan)
+                self._waiting["link"].extend(self._after.pop(id(row), ()))
             self._changed.notify_all()
             if not self._unsettled:
                 self._over.notify_all()
