@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "encoded bodies are taken",
         "transfer/remote.py",
-        'if encoding in {"", "identity"} or reply.status not in {200, 206}:',
+        "if encoding in _PLAIN_CODINGS or reply.status not in {200, 206}:",
         "if True:",
         _in(
             "faults/test_contents",
