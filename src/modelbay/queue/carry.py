@@ -270,7 +270,8 @@ class Run:
             snapshot, row.step.file, pause=self.switch.wait, tell=tell
         ) as waited:
             try:
-                return self._bring(row, self._replanned(row) if waited else row.step)
+                stale = waited or _came_meanwhile(row.step)
+                return self._bring(row, self._replanned(row) if stale else row.step)
             except TargetTaken:
                 # Another model of this run, or another process, may have brought the same file.
                 if self._replanned(row).action is not Action.KEEP:
@@ -363,6 +364,11 @@ class Run:
         outcomes = [_outcome(plan, rows[id(plan)]) for plan, _ in self.plans]
         seconds = (self._ended or time.monotonic()) - self._began
         return Report(outcomes, sum(row.progress.fetched for row in self.rows), seconds)
+
+
+def _came_meanwhile(step: Step) -> bool:
+    """Whether another model of this run may have brought the same file."""
+    return step.action in {Action.FETCH, Action.RESUME} and step.blob.exists()
 
 
 def _teller(rows: Rows, row: Row) -> Callable[[str], None]:
