@@ -24,6 +24,7 @@ from modelbay.plan import MOVES, Action, Plan, Step
 from modelbay.planner import plan_file
 from modelbay.queue import alternates
 from modelbay.queue.crew import Crew
+from modelbay.queue.report import Report, outcome_of
 from modelbay.queue.rows import Ending, Event, Row, Rows, Slot
 from modelbay.snapshot import ModelFile, Snapshot
 from modelbay.text import clean
@@ -37,28 +38,6 @@ _MOST_SOURCES = 4
 """Of files that are said to have the wanted bytes, as many are tried before they are fetched."""
 
 Locate = Callable[[Snapshot, ModelFile], Location]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one plan: files by the way they went, and the rows that failed."""
-
-    plan: Plan
-    fetched: int = 0
-    linked: int = 0
-    kept: int = 0
-    replaced: int = 0
-    blocked: int = 0
-    failed: Sequence[Row] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of a run. `bytes` came over the network, in `seconds`."""
-
-    outcomes: Sequence[Outcome]
-    bytes: int
-    seconds: float
 
 
 @dataclass
@@ -361,7 +340,7 @@ class Run:
         rows: dict[int, list[Row]] = {id(plan): [] for plan, _ in self.plans}
         for row in self.rows:
             rows[id(row.plan)].append(row)
-        outcomes = [_outcome(plan, rows[id(plan)]) for plan, _ in self.plans]
+        outcomes = [outcome_of(plan, rows[id(plan)]) for plan, _ in self.plans]
         seconds = (self._ended or time.monotonic()) - self._began
         return Report(outcomes, sum(row.progress.fetched for row in self.rows), seconds)
 
@@ -390,17 +369,3 @@ def _in_place(step: Step, row: Row | None) -> InPlace | None:
     if row.ending not in {"done", "kept"}:
         return None
     return InPlace(row.step, placed=row.ending == "done", observed=row.observed)
-
-
-def _outcome(plan: Plan, mine: Sequence[Row]) -> Outcome:
-    done = [row for row in mine if row.ending == "done"]
-    actions = [row.step.action for row in done]
-    return Outcome(
-        plan,
-        fetched=sum(action in {Action.FETCH, Action.RESUME} for action in actions),
-        linked=actions.count(Action.LINK),
-        kept=len(plan.of(Action.KEEP)) + sum(row.ending == "kept" for row in mine),
-        replaced=actions.count(Action.REPLACE),
-        blocked=len(plan.of(Action.BLOCKED)),
-        failed=[row for row in mine if row.ending in {"failed", "stopped"}],
-    )
